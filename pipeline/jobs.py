@@ -1,0 +1,268 @@
+"""The state of jobs in Redis: what is waiting, what runs, what has ended, what happened when.
+
+A job's state changes only inside Lua scripts, and those that end a scan or a mail run in the same step as
+the acknowledgement of the stream entry (`Effect`). So nothing is counted twice, whatever is delivered
+twice, and `job.finished` is published exactly once, when the last scan ends.
+
+The hash of a job (all fields are readable with `redis-cli HGETALL`):
+
+    state            open | finished
+    created_at       RFC 3339
+    mail             none | pending | sent | failed
+    remaining        scans that have not ended
+    <scan_id>:state       waiting | detecting | done | failed
+    <scan_id>:entry       its entry in the stream of scans
+    <scan_id>:deliveries  how often a processor has started on it
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+from redis.asyncio import Redis
+
+from pipeline.clock import now, to_text
+from pipeline.events import Event, JobFinished, ScanFailed, ScanProcessed, ScanUploaded
+from pipeline.keys import PROCESSORS, Keys
+from pipeline.storage import JobRecord, Storage
+from pipeline.streams import Effect
+
+ScanStateName = Literal["waiting", "detecting", "done", "failed"]
+MailState = Literal["none", "pending", "sent", "failed"]
+
+# A job's keys are written with its own expiry some time after its files are gone, so that Redis forgets it
+# even if nobody sweeps.
+_FORGET_AFTER_S = 7 * 24 * 3600
+
+_PUBLISH = """
+local function publish(stream, fields)
+  return redis.call('XADD', stream, '*', unpack(cjson.decode(fields)))
+end
+local function note(timeline, at, what, scan_id)
+  redis.call('XADD', timeline, 'MAXLEN', '~', 1000, '*', 'at', at, 'what', what, 'scan_id', scan_id)
+end
+"""
+
+# KEYS: job, timeline, scans, results. ARGV: a plan in JSON.
+# Safe to run any number of times: a scan that is in the stream, or has ended, is left alone.
+_ENQUEUE = (
+    _PUBLISH
+    + """
+local job, timeline, scans, results = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local plan = cjson.decode(ARGV[1])
+local queued = 0
+local is_new = redis.call('EXISTS', job) == 0
+if is_new then
+  redis.call('HSET', job, 'state', 'open', 'created_at', plan.created_at, 'mail', plan.mail,
+             'remaining', #plan.scans)
+  note(timeline, plan.at, 'received', '')
+end
+for _, scan in ipairs(plan.scans) do
+  local field = scan.scan_id .. ':state'
+  local state = redis.call('HGET', job, field)
+  if scan.outcome and not state then
+    redis.call('HSET', job, field, scan.outcome)
+    redis.call('HINCRBY', job, 'remaining', -1)
+  elseif not scan.outcome and state ~= 'done' and state ~= 'failed' then
+    local entry = redis.call('HGET', job, scan.scan_id .. ':entry')
+    if not entry or #redis.call('XRANGE', scans, entry, entry) == 0 then
+      entry = publish(scans, scan.event)
+      redis.call('HSET', job, field, 'waiting', scan.scan_id .. ':entry', entry)
+      note(timeline, plan.at, 'waiting', scan.scan_id)
+      queued = queued + 1
+    end
+  end
+end
+if is_new and redis.call('HGET', job, 'remaining') == '0' then
+  redis.call('HSET', job, 'state', 'finished')
+  if plan.mail == 'pending' then publish(results, plan.finished) end
+end
+redis.call('EXPIREAT', job, plan.forget_at)
+redis.call('EXPIREAT', timeline, plan.forget_at)
+return queued
+"""
+)
+
+# KEYS: job, timeline. ARGV: scan_id, deliveries, at
+_STARTED = (
+    _PUBLISH
+    + """
+local state = redis.call('HGET', KEYS[1], ARGV[1] .. ':state')
+if state ~= 'waiting' and state ~= 'detecting' then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1] .. ':state', 'detecting', ARGV[1] .. ':deliveries', ARGV[2])
+note(KEYS[2], ARGV[3], 'detecting', ARGV[1])
+return 1
+"""
+)
+
+# KEYS: job, timeline, results. ARGV: scan_id, outcome, event, job.finished, at
+_ENDED = (
+    _PUBLISH
+    + """
+local job, timeline, results = KEYS[1], KEYS[2], KEYS[3]
+local scan_id, outcome, at = ARGV[1], ARGV[2], ARGV[5]
+local state = redis.call('HGET', job, scan_id .. ':state')
+if state ~= 'waiting' and state ~= 'detecting' then return 0 end
+redis.call('HSET', job, scan_id .. ':state', outcome)
+redis.call('HDEL', job, scan_id .. ':entry')
+publish(results, ARGV[3])
+note(timeline, at, outcome, scan_id)
+if redis.call('HINCRBY', job, 'remaining', -1) == 0 then
+  redis.call('HSET', job, 'state', 'finished')
+  publish(results, ARGV[4])
+  note(timeline, at, 'finished', '')
+end
+return 1
+"""
+)
+
+# KEYS: job, timeline. ARGV: mail state, at
+_MAILED = (
+    _PUBLISH
+    + """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'mail', ARGV[1])
+note(KEYS[2], ARGV[2], 'mail ' .. ARGV[1], '')
+return 1
+"""
+)
+
+
+@dataclass(frozen=True)
+class ScanState:
+    """What Redis knows of one scan."""
+
+    state: ScanStateName
+    deliveries: int = 0
+    entry_id: str | None = None
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What Redis knows of one job."""
+
+    state: Literal["open", "finished"]
+    mail: MailState
+    scans: Mapping[str, ScanState] = field(default_factory=dict)
+
+
+class Jobs:
+    """Reads and changes the state of jobs."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+
+    async def enqueue(self, job: JobRecord, storage: Storage) -> int:
+        """Bring Redis in line with a job's files: its record, and an event for every scan that lacks one.
+
+        Atomic, and without effect where everything is in order, so it serves the submission, its retry and
+        the sweep alike.
+
+        Returns:
+            How many scans were put in line.
+        """
+        receipt = storage.read_mail_receipt(job.job_id)
+        mail: MailState = receipt.state if receipt else "pending" if job.email else "none"
+        plan = {
+            "at": to_text(now()),
+            "created_at": to_text(job.created_at),
+            "forget_at": int(job.expires_at.timestamp()) + _FORGET_AFTER_S,
+            "mail": mail,
+            "finished": _flat(JobFinished(job_id=job.job_id)),
+            "scans": [_plan_scan(job.job_id, scan.scan_id, storage) for scan in job.scans],
+        }
+        return int(
+            await Effect(
+                _ENQUEUE,
+                keys=(*self._job_keys(job.job_id), self._keys.scans, self._keys.results),
+                args=(json.dumps(plan),),
+            ).run(self._client)
+        )
+
+    async def scan_started(self, job_id: str, scan_id: str, deliveries: int) -> None:
+        """Record that a processor has started on a scan, for the `deliveries`-th time."""
+        await Effect(
+            _STARTED,
+            keys=self._job_keys(job_id),
+            args=(scan_id, str(deliveries), to_text(now())),
+        ).run(self._client)
+
+    def scan_ended(self, event: ScanProcessed | ScanFailed) -> Effect:
+        """Return the effect that publishes a scan's outcome and, if it was the job's last, `job.finished`."""
+        outcome: ScanStateName = "done" if isinstance(event, ScanProcessed) else "failed"
+        return Effect(
+            _ENDED,
+            keys=(*self._job_keys(event.job_id), self._keys.results),
+            args=(
+                event.scan_id,
+                outcome,
+                _flat(event),
+                _flat(JobFinished(job_id=event.job_id)),
+                to_text(event.at),
+            ),
+        )
+
+    def mail_ended(self, job_id: str, state: MailState) -> Effect:
+        """Return the effect that records what became of a job's e-mail."""
+        return Effect(_MAILED, keys=self._job_keys(job_id), args=(state, to_text(now())))
+
+    async def read(self, job_id: str) -> JobState | None:
+        """Return a job's state, or None where Redis has no record (yet, or any more)."""
+        fields = cast("dict[str, str]", await self._client.hgetall(self._keys.job(job_id)))
+        if not fields:
+            return None
+        scans = {
+            name.removesuffix(":state"): ScanState(
+                state=cast("ScanStateName", value),
+                deliveries=int(fields.get(name.replace(":state", ":deliveries"), "0")),
+                entry_id=fields.get(name.replace(":state", ":entry")),
+            )
+            for name, value in fields.items()
+            if name.endswith(":state")
+        }
+        return JobState(
+            state=cast("Literal['open', 'finished']", fields["state"]),
+            mail=cast("MailState", fields["mail"]),
+            scans=scans,
+        )
+
+    async def place_in_line(self, entry_id: str) -> int | None:
+        """Return how many scans, this one included, wait up to this one; None where it is not waiting."""
+        groups = await self._client.xinfo_groups(self._keys.scans)
+        last = next((g["last-delivered-id"] for g in groups if g["name"] == PROCESSORS), "0-0")
+        if _order(entry_id) <= _order(last):
+            return None
+        return len(await self._client.xrange(self._keys.scans, min=f"({last}", max=entry_id) or ())
+
+    async def forget(self, job_id: str) -> None:
+        """Remove all that Redis knows of a job; its entries in the streams end by themselves."""
+        await self._client.delete(*self._job_keys(job_id))
+
+    def _job_keys(self, job_id: str) -> tuple[str, str]:
+        return self._keys.job(job_id), self._keys.timeline(job_id)
+
+
+def _plan_scan(job_id: str, scan_id: str, storage: Storage) -> dict[str, str]:
+    plan = {"scan_id": scan_id}
+    if storage.result_dir(job_id, scan_id).exists():
+        return plan | {"outcome": "done"}
+    if storage.read_failure(job_id, scan_id):
+        return plan | {"outcome": "failed"}
+    event = ScanUploaded(
+        job_id=job_id, scan_id=scan_id, path=storage.relative(storage.scan_path(job_id, scan_id))
+    )
+    return plan | {"event": _flat(event)}
+
+
+def _flat(event: Event) -> str:
+    """Write an event as the list of names and values that XADD takes, in JSON."""
+    return json.dumps([part for pair in event.to_fields().items() for part in pair])
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence or 0)

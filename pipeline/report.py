@@ -1,0 +1,93 @@
+"""`report.json`: everything that is known about one result, and how it came about."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from pipeline.ids import Id
+
+RESEARCH_USE_ONLY = "Research use only. Not for diagnosis."
+"""The sentence that every artefact carries."""
+
+Side = Literal["left", "right"]
+"""A hemisphere of the patient, as the scan's header has it."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, populate_by_name=True, protected_namespaces=())
+
+
+class InputFacts(_Part):
+    """The volume as it came in."""
+
+    sha256: str
+    shape: tuple[int, int, int]
+    voxel_size_mm: tuple[float, float, float]
+    orientation: str
+    """Axis codes as nibabel writes them: `LAS` is left, anterior, superior."""
+    hu_range: tuple[float, float]
+
+
+class Alignment(_Part):
+    """How the volume came onto the network's grid."""
+
+    method: str
+    applied: bool
+    quality: dict[str, float] | None = None
+    transform: tuple[tuple[float, float, float, float], ...] | None = None
+    """(4, 4), grid world space to scan world space, RAS millimetres."""
+
+
+class ModelFacts(_Part):
+    """The network that was asked."""
+
+    name: str
+    sha256: str
+    description: str
+    trained_on: str
+
+
+class CoreEstimate(_Part):
+    """The network's number."""
+
+    value: float
+    unit: str
+    rmse: float | None
+    """Root of the mean squared error on the data the model's makers held out, in `unit`."""
+    note: str
+
+
+class Saliency(_Part):
+    """The map of the regions that moved the estimate."""
+
+    raw_max: float
+    """Largest value of the map before it was scaled, in units of the network's output per feature."""
+    floor: float | None
+    """`raw_max` below which the map says nothing; None where none has been established for the model."""
+    positive: bool
+    side: Side | None
+    peak_voxel: tuple[int, int, int] | None
+    """Voxel (i, j, k) of the saliency file where the map is largest."""
+    peak_mm: tuple[float, float, float] | None
+    """The same in the file's world space, RAS millimetres."""
+    scale: str
+
+
+class Report(_Part):
+    """The contract of `report.json`."""
+
+    schema_version: Literal["1"] = Field(default="1", alias="schema")
+    job_id: Id | None
+    """None where the detection ran without a queue."""
+    scan_id: Id | None
+    research_use_only: str = RESEARCH_USE_ONLY
+    input: InputFacts
+    alignment: Alignment
+    model: ModelFacts
+    core_estimate: CoreEstimate
+    saliency: Saliency
+    timings_s: dict[str, float]
+    software: dict[str, str]
+    warnings: tuple[str, ...] = ()

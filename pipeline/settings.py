@@ -1,0 +1,104 @@
+"""Settings that several services share, read from the environment (prefix `CORESTREAM_`)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import ConfigurationError
+from pipeline.keys import Keys
+from pipeline.links import Links, Tokens
+from pipeline.storage import JobRecord, Storage
+
+PREFIX = "CORESTREAM_"
+INGEST_PORT = 7605
+VIEWER_PORT = 7606
+MIN_SECRET_LENGTH = 32
+"""Characters; a key of 16 random bytes in hexadecimal."""
+
+
+class PipelineSettings(BaseSettings):
+    """What ingest, processor, notifier and viewer agree on."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    redis_url: str = Field(default="redis://127.0.0.1:6379/0", pattern=r"^(rediss?|unix)://")
+    data_dir: Path = Path("data")
+    stream_prefix: str = "corestream:"
+    public_url: str = Field(default=f"http://127.0.0.1:{INGEST_PORT}", pattern=r"^https?://[^/]+/?$")
+    viewer_url: str = Field(default=f"http://127.0.0.1:{VIEWER_PORT}", pattern=r"^https?://[^/]+/?$")
+    secret_key: SecretStr = Field(min_length=MIN_SECRET_LENGTH)
+    retention_hours: float = Field(default=24, gt=0)
+    link_ttl_hours: float = Field(default=24, gt=0)
+    lease_ms: int = Field(default=15_000, ge=100)
+    max_deliveries: int = Field(default=3, ge=1)
+    log_format: Literal["json", "console"] | None = None
+    """None: `console` on a terminal, `json` elsewhere."""
+
+    @property
+    def keys(self) -> Keys:
+        """The names in Redis."""
+        return Keys(self.stream_prefix)
+
+    @property
+    def storage(self) -> Storage:
+        """The folders under DATA_DIR."""
+        return Storage(self.data_dir)
+
+    @property
+    def tokens(self) -> Tokens:
+        """The signer of links."""
+        return Tokens(self.secret_key.get_secret_value())
+
+    @property
+    def retention(self) -> timedelta:
+        """How long a job's files are kept."""
+        return timedelta(hours=self.retention_hours)
+
+    @property
+    def link_ttl(self) -> timedelta:
+        """How long a job's links work; never longer than there is something to see."""
+        return min(timedelta(hours=self.link_ttl_hours), self.retention)
+
+    def links(self, job: JobRecord) -> Links:
+        """Return the addresses of a job."""
+        token = self.tokens.issue(job.job_id, job.links_expire_at)
+        return Links(self.public_url.rstrip("/"), self.viewer_url.rstrip("/"), job.job_id, token)
+
+
+SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+
+
+def load(settings: type[SettingsT]) -> SettingsT:
+    """Read settings from the environment.
+
+    Raises:
+        ConfigurationError: A variable is missing or wrong; the message names it and what it holds. The value
+            of a secret is never shown.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        lines = []
+        for e in error.errors():
+            field = str(e["loc"][0])
+            variable = f"{PREFIX}{field.upper()}"
+            if e["type"] == "missing":
+                lines.append(f"{variable} is not set. {_hint(field)}")
+            else:
+                shown = "(hidden)" if field in {"secret_key", "smtp_url"} else repr(e["input"])
+                lines.append(f"{variable} is {shown}: {e['msg']}. {_hint(field)}")
+        raise ConfigurationError("\n".join(line.strip() for line in lines)) from error
+
+
+def _hint(field: str) -> str:
+    if field == "secret_key":
+        return (
+            f"Set it to at least {MIN_SECRET_LENGTH} random characters, the same for every service "
+            "(python3 -c 'import secrets; print(secrets.token_hex())')."
+        )
+    return ""

@@ -1,0 +1,250 @@
+"""What lies where under DATA_DIR, and how it gets there whole.
+
+    incoming/<upload_id>.part             not yet accepted
+    jobs/<job_id>/job.json                the submission
+    jobs/<job_id>/mail.json               the receipt of its e-mail
+    jobs/<job_id>/<scan_id>/scan.nii.gz   the volume as accepted
+    jobs/<job_id>/<scan_id>/failure.json  why there is no result, or
+    jobs/<job_id>/<scan_id>/result/       the result: its files appear together, by one rename
+
+The files are the truth; what Redis knows of a job can be rebuilt from them. Nothing is visible under its
+final name before it is complete and on the disk.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.clock import Instant
+from pipeline.errors import Failure, JobNotFoundError
+from pipeline.ids import Id, new_id
+from pipeline.report import Report
+
+ResultFile = Literal["aligned.nii.gz", "saliency.nii.gz", "summary.png", "report.json"]
+"""The files of one scan's result."""
+
+SCAN_FILE = "scan.nii.gz"
+_FAILURE_FILE = "failure.json"
+_RESULT = "result"
+
+
+class ScanRecord(BaseModel):
+    """One accepted volume.
+
+    Attributes:
+        scan_id: Its identifier.
+        sha256: Of the bytes as uploaded, hexadecimal.
+        size_bytes: Of the same.
+        removed: Names of the header fields that were blanked at the door.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    scan_id: Id
+    sha256: str
+    size_bytes: int
+    removed: tuple[str, ...] = ()
+
+
+class JobRecord(BaseModel):
+    """One submission, as `job.json` keeps it.
+
+    Attributes:
+        job_id: Its identifier.
+        created_at: When it was accepted.
+        links_expire_at: When its links stop working.
+        expires_at: When its files are deleted.
+        email: Where the result is announced, if anywhere.
+        scans: Its volumes, in the order they were submitted.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    job_id: Id
+    created_at: Instant
+    links_expire_at: Instant
+    expires_at: Instant
+    email: str | None = None
+    scans: tuple[ScanRecord, ...]
+
+
+class MailReceipt(BaseModel):
+    """What became of a job's e-mail.
+
+    Attributes:
+        state: Whether the server took it.
+        message_id: The same for every try, so that a repeat can be recognised.
+        at: When.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    state: Literal["sent", "failed"]
+    message_id: str
+    at: Instant
+
+
+def fsync_directory(directory: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a small file so that a reader sees all of it or nothing, also after a power cut."""
+    part = path.with_name(f".{path.name}.{new_id()}")
+    try:
+        with part.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    fsync_directory(path.parent)
+
+
+class Storage:
+    """The folders of one installation."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.root = data_dir.resolve()
+        self.incoming = self.root / "incoming"
+        self.jobs = self.root / "jobs"
+
+    def create_folders(self) -> None:
+        """Make the folders that every service expects; readable by this user alone."""
+        for folder in (self.root, self.incoming, self.jobs):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def free_bytes(self) -> int:
+        """Return what the disk has left."""
+        return shutil.disk_usage(self.root).free
+
+    # -- where things lie ----------------------------------------------------------------------------
+
+    def part_path(self, upload_id: str) -> Path:
+        """Return where an upload grows until it is accepted."""
+        return self.incoming / f"{upload_id}.part"
+
+    def job_dir(self, job_id: str) -> Path:
+        """Return the folder of one job."""
+        return self.jobs / job_id
+
+    def scan_path(self, job_id: str, scan_id: str) -> Path:
+        """Return where the accepted volume lies."""
+        return self.jobs / job_id / scan_id / SCAN_FILE
+
+    def result_dir(self, job_id: str, scan_id: str) -> Path:
+        """Return the folder of a scan's result; it exists once the result is whole."""
+        return self.jobs / job_id / scan_id / _RESULT
+
+    def relative(self, path: Path) -> str:
+        """Return a path as events carry it."""
+        return path.relative_to(self.root).as_posix()
+
+    # -- jobs ----------------------------------------------------------------------------------------
+
+    def accept(self, record: JobRecord, parts: list[Path]) -> None:
+        """Move uploaded volumes to their place and write the job's record last: with it the job exists.
+
+        Args:
+            record: The submission.
+            parts: One complete and fsynced file per scan of the record, in its order, on the same disk.
+        """
+        job_dir = self.job_dir(record.job_id)
+        job_dir.mkdir(mode=0o700)
+        for scan, part in zip(record.scans, parts, strict=True):
+            target = self.scan_path(record.job_id, scan.scan_id)
+            target.parent.mkdir(mode=0o700)
+            part.replace(target)
+            fsync_directory(target.parent)
+        write_whole(job_dir / "job.json", record.model_dump_json(indent=1).encode())
+        fsync_directory(self.jobs)
+
+    def read_job(self, job_id: str) -> JobRecord:
+        """Read a submission.
+
+        Raises:
+            JobNotFoundError: There is none of that id, or it has been deleted.
+        """
+        try:
+            return JobRecord.model_validate_json((self.job_dir(job_id) / "job.json").read_bytes())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise JobNotFoundError(
+                "Expected a job this installation keeps, found none of this id: it was deleted after its "
+                "retention time or on request. Submit the scan again."
+            ) from error
+
+    def job_ids(self) -> list[str]:
+        """Return the ids of all accepted jobs, in no order."""
+        return [path.parent.name for path in self.jobs.glob("*/job.json")]
+
+    def delete_job(self, job_id: str) -> None:
+        """Remove a job and everything of it; the record goes first, so that no half of it is found."""
+        with suppress(FileNotFoundError):
+            (self.job_dir(job_id) / "job.json").unlink()
+        shutil.rmtree(self.job_dir(job_id), ignore_errors=True)
+
+    # -- outcomes ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def staged_result(self, job_id: str, scan_id: str) -> Iterator[Path]:
+        """Give an empty folder to write a result into, and publish it whole when the block ends well.
+
+        Where a result was published before, by a delivery that died between this and its acknowledgement,
+        that one stays: both were made from the same bytes.
+        """
+        final = self.result_dir(job_id, scan_id)
+        stage = final.with_name(f".{_RESULT}.{new_id()}")
+        stage.mkdir(mode=0o700)
+        try:
+            yield stage
+            fsync_directory(stage)
+            if not final.exists():
+                stage.rename(final)
+                fsync_directory(final.parent)
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+
+    def write_failure(self, job_id: str, scan_id: str, failure: Failure) -> None:
+        """Record why a scan has no result."""
+        path = self.job_dir(job_id) / scan_id / _FAILURE_FILE
+        with suppress(FileNotFoundError):  # the job was deleted meanwhile: nobody is left to be told
+            write_whole(path, failure.model_dump_json(indent=1).encode())
+
+    def read_report(self, job_id: str, scan_id: str) -> Report | None:
+        """Return a scan's report, or None while there is none."""
+        try:
+            return Report.model_validate_json((self.result_dir(job_id, scan_id) / "report.json").read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def read_failure(self, job_id: str, scan_id: str) -> Failure | None:
+        """Return why a scan has no result, or None if nothing went wrong."""
+        try:
+            return Failure.model_validate_json((self.job_dir(job_id) / scan_id / _FAILURE_FILE).read_bytes())
+        except FileNotFoundError:
+            return None
+
+    def write_mail_receipt(self, job_id: str, receipt: MailReceipt) -> None:
+        """Record what became of a job's e-mail."""
+        with suppress(FileNotFoundError):  # the job was deleted meanwhile
+            write_whole(self.job_dir(job_id) / "mail.json", receipt.model_dump_json(indent=1).encode())
+
+    def read_mail_receipt(self, job_id: str) -> MailReceipt | None:
+        """Return what became of a job's e-mail, or None while nothing has."""
+        try:
+            return MailReceipt.model_validate_json((self.job_dir(job_id) / "mail.json").read_bytes())
+        except FileNotFoundError:
+            return None

@@ -1,0 +1,1 @@
+"""What the two HTTP services share: problem documents, security headers, health, pages."""

@@ -1,0 +1,96 @@
+"""The frame of an HTTP service: headers, log lines, health, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pipeline.web import pages, problems
+
+log = structlog.get_logger()
+
+PAGE_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+"""Content-Security-Policy of every page that brings none of its own: our origin and nothing else."""
+
+_HEADERS = {
+    "Content-Security-Policy": PAGE_CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",  # a link is a key; it must not travel on to where the reader goes next
+    "Cache-Control": "no-store",
+}
+
+Check = Callable[[], Awaitable[str | None]]
+"""A readiness check: None where all is well, else what is wrong."""
+
+
+async def _add_headers(_request: web.Request, answer: web.StreamResponse) -> None:
+    for name, value in _HEADERS.items():
+        answer.headers.setdefault(name, value)
+
+
+@web.middleware
+async def _log_request(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Log the route, never the path: paths and queries carry tokens."""
+    started = time.perf_counter()
+    answer = await handler(request)
+    resource = request.match_info.route.resource
+    log.info(
+        "http.answered",
+        method=request.method,
+        route=resource.canonical if resource else None,
+        status=answer.status,
+        took_ms=round((time.perf_counter() - started) * 1000, 1),
+    )
+    return answer
+
+
+def build_app(*, templates: Path, checks: Mapping[str, Check]) -> web.Application:
+    """Return an application with pages, problem documents, headers and health.
+
+    Args:
+        templates: The service's own templates.
+        checks: What `readyz` asks, by name.
+    """
+    app = web.Application(middlewares=[_log_request, problems.middleware])
+    app.on_response_prepare.append(_add_headers)
+    pages.setup(app, templates)
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def readyz(_request: web.Request) -> web.Response:
+        answers = dict(
+            zip(checks, await asyncio.gather(*(check() for check in checks.values())), strict=True)
+        )
+        ready = not any(answers.values())
+        return web.json_response(
+            {
+                "status": "ready" if ready else "not ready",
+                "checks": {k: v or "ok" for k, v in answers.items()},
+            },
+            status=200 if ready else 503,
+        )
+
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    return app
+
+
+def run(app: web.Application, *, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, then let running requests end.
+
+    Args:
+        app: The application.
+        host: Address to listen on.
+        port: TCP port.
+    """
+    web.run_app(app, host=host, port=port, access_log=None, print=None, shutdown_timeout=30)

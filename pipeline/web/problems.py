@@ -1,0 +1,104 @@
+"""Errors over HTTP: RFC 9457 problem documents for programs, the same words on a page for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pipeline.errors import CorestreamError, JobNotFoundError, LinkExpiredError, LinkInvalidError
+from pipeline.web.pages import render
+
+log = structlog.get_logger()
+
+
+class ProblemError(CorestreamError):
+    """Raised by a handler to answer with a problem document.
+
+    Attributes:
+        status: HTTP status code.
+        code: Stable, for scripts.
+        title: The kind of problem in a few words.
+        detail: What was expected, what was received, what to do.
+        headers: Further headers of the answer, `Retry-After` for one.
+    """
+
+    def __init__(
+        self, *, status: int, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.title = title
+        self.detail = detail
+        self.headers = dict(headers or {})
+
+
+def wants_html(request: web.Request) -> bool:
+    """Tell a browser that shows pages from a program that reads JSON."""
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def response(request: web.Request, problem: ProblemError) -> web.Response:
+    """Answer with a problem, as a page where the client is a browser."""
+    if wants_html(request):
+        answer = render(request, "problem.html", status=problem.status, problem=problem)
+    else:
+        answer = web.json_response(
+            {
+                "type": "about:blank",
+                "title": problem.title,
+                "status": problem.status,
+                "detail": problem.detail,
+                "code": problem.code,
+            },
+            status=problem.status,
+            content_type="application/problem+json",
+        )
+    answer.headers.update(problem.headers)
+    return answer
+
+
+def _as_problem(error: Exception) -> ProblemError:
+    """Say any error of a handler in the terms of HTTP."""
+    match error:
+        case ProblemError():
+            return error
+        case LinkInvalidError():
+            return ProblemError(status=403, code="link-invalid", title="Link not valid", detail=str(error))
+        case LinkExpiredError():
+            return ProblemError(status=410, code="link-expired", title="Link expired", detail=str(error))
+        case JobNotFoundError():
+            return ProblemError(status=410, code="job-gone", title="No longer here", detail=str(error))
+        case web.HTTPException():
+            phrase = HTTPStatus(error.status).phrase
+            return ProblemError(
+                status=error.status,
+                code=phrase.lower().replace(" ", "-"),
+                title=phrase,
+                detail=f"{phrase}. Check the address and the method of the request.",
+                headers={k: v for k, v in error.headers.items() if k == "Allow"},
+            )
+    log.error("http.failed", exc_info=error)
+    return ProblemError(
+        status=500,
+        code="internal-error",
+        title="Something broke here",
+        detail="This is a fault of the service, not of your request; it has been logged. Try again later.",
+    )
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn every error of a handler into a problem document."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:  # redirects and the like are answers, not errors
+            raise
+        return response(request, _as_problem(error))
+    except Exception as error:  # noqa: BLE001 - the edge of the service: whatever it is, the client gets words
+        return response(request, _as_problem(error))
