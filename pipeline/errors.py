@@ -6,6 +6,9 @@ user is told why. Anything else that a handler raises is a bug of ours: tried ag
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.streams.errors import PermanentError
@@ -53,3 +56,7 @@ class ScanRefusedError(CorestreamError, PermanentError):
     def __init__(self, *, code: str, title: str, detail: str) -> None:
         super().__init__(f"{title}: {detail}")
         self.failure = Failure(code=code, title=title, detail=detail)
+
+    def __reduce__(self) -> tuple[Callable[[], ScanRefusedError], tuple[()]]:
+        """Make the error survive the way from a child process, which exceptions with keywords do not."""
+        return partial(ScanRefusedError, **self.failure.model_dump()), ()

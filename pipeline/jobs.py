@@ -175,13 +175,12 @@ class Jobs:
             "finished": _flat(JobFinished(job_id=job.job_id)),
             "scans": [_plan_scan(job.job_id, scan.scan_id, storage) for scan in job.scans],
         }
-        return int(
-            await Effect(
-                _ENQUEUE,
-                keys=(*self._job_keys(job.job_id), self._keys.scans, self._keys.results),
-                args=(json.dumps(plan),),
-            ).run(self._client)
+        effect = Effect(
+            _ENQUEUE,
+            keys=(*self._job_keys(job.job_id), self._keys.scans, self._keys.results),
+            args=(json.dumps(plan),),
         )
+        return cast("int", await effect.run(self._client))
 
     async def scan_started(self, job_id: str, scan_id: str, deliveries: int) -> None:
         """Record that a processor has started on a scan, for the `deliveries`-th time."""

@@ -1,0 +1,122 @@
+"""The child process that runs the network, so that nothing it does can hold up or kill the worker.
+
+TensorFlow keeps every core busy for seconds and takes native memory; in the worker's own process it would
+delay the renewal of the lease, and its crash would end the worker. The worker's process never imports it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from functools import cache
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pebble import ProcessExpired, ProcessPool
+
+from pipeline.errors import CorestreamError
+from pipeline.streams import TransientError
+from processor.models import Model
+
+if TYPE_CHECKING:  # importing it takes TensorFlow along
+    from processor.detection.detector import Detector
+
+
+class DetectionDiedError(CorestreamError, TransientError):
+    """Raised when the child process died on a scan: out of memory, killed, crashed."""
+
+
+class DetectionTimeoutError(CorestreamError, TransientError):
+    """Raised when a detection overran its time and was ended."""
+
+
+class DetectionChild:
+    """One warmed child process; it is replaced when it dies, and only the scan it ran is affected.
+
+    Args:
+        model: The network to load.
+        timeout_s: A detection that takes longer is ended.
+    """
+
+    def __init__(self, model: Model, timeout_s: float) -> None:
+        self._model = model
+        self._timeout_s = timeout_s
+        self._pool = ProcessPool(
+            max_workers=1,
+            initializer=_prepare_process,
+            context=multiprocessing.get_context("spawn"),  # a forked TensorFlow deadlocks
+        )
+
+    async def warm(self) -> None:
+        """Load the network and trace its graph, so that the first scan finds them ready."""
+        await asyncio.wrap_future(self._pool.schedule(_load_detector, args=(self._model,)))
+
+    async def detect(self, scan: Path, out_dir: Path, *, job_id: str, scan_id: str) -> None:
+        """Run the detection of one volume; a cancelled call ends the child.
+
+        Args:
+            scan: The volume.
+            out_dir: An existing folder for the result's files.
+            job_id: Stands in the report.
+            scan_id: The same.
+
+        Raises:
+            ScanRefusedError: The volume cannot be processed.
+            DetectionDiedError: The child died.
+            DetectionTimeoutError: It overran its time.
+        """
+        future = self._pool.schedule(
+            _detect, args=(self._model, scan, out_dir, job_id, scan_id), timeout=self._timeout_s
+        )
+        try:
+            await asyncio.wrap_future(future)
+        except ProcessExpired as error:
+            raise DetectionDiedError(
+                f"The detection's process died (exit status {error.exitcode})."
+            ) from error
+        except TimeoutError as error:
+            raise DetectionTimeoutError(
+                f"The detection was ended after {self._timeout_s:g} s (CORESTREAM_SCAN_TIMEOUT_S)."
+            ) from error
+
+    def close(self) -> None:
+        """End the child, whatever it is doing."""
+        self._pool.stop()
+        self._pool.join()
+
+
+def _prepare_process() -> None:
+    """Let the parent alone decide when this process ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent drains
+    parent = multiprocessing.parent_process()
+
+    def follow_parent() -> None:
+        if parent is not None:
+            wait([parent.sentinel])
+            os._exit(1)  # the parent was killed: its scan is another worker's now
+
+    threading.Thread(target=follow_parent, daemon=True).start()
+
+
+# TensorFlow is imported inside the functions that run in the child: the worker imports this module too.
+
+
+@cache
+def _detector(model: Model) -> Detector:
+    from processor.detect import load_detector  # noqa: PLC0415
+
+    return load_detector(model)
+
+
+def _load_detector(model: Model) -> None:
+    _detector(model)
+
+
+def _detect(model: Model, scan: Path, out_dir: Path, job_id: str, scan_id: str) -> None:
+    from processor.detect import detect_scan  # noqa: PLC0415
+
+    detect_scan(scan, out_dir, _detector(model), model=model, job_id=job_id, scan_id=scan_id)

@@ -1,0 +1,22 @@
+"""Settings of the processor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from pipeline.settings import PipelineSettings
+
+
+class ProcessorSettings(PipelineSettings):
+    """What the processor needs beside what the services share."""
+
+    model: str = "demo"
+    """A name (`demo`, `giancardo2020`) or the path of a weights file."""
+    model_dir: Path = Path("models")
+    """Where `corestream model fetch` keeps weights."""
+    scan_timeout_s: float = Field(default=300, gt=0)
+    """A detection that takes longer is ended and counts as one delivery; a usual one takes seconds."""
+    grace_s: float = Field(default=30, ge=0)
+    """How long SIGTERM lets a running detection go on before its scan is handed back."""

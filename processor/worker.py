@@ -1,0 +1,146 @@
+"""The processor: claims uploaded scans, runs the detection, publishes results."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from pipeline import logging
+from pipeline.errors import ConfigurationError, Failure, ScanRefusedError
+from pipeline.events import ScanFailed, ScanProcessed, ScanUploaded, UnknownEventError, parse_event
+from pipeline.jobs import Jobs
+from pipeline.keys import PROCESSORS
+from pipeline.service import exit_for, run_worker
+from pipeline.settings import load
+from pipeline.storage import Storage
+from pipeline.streams import (
+    Consumer,
+    Delivery,
+    Effect,
+    Reason,
+    connect,
+    durability_warnings,
+    wait_until_ready,
+)
+from processor.child import DetectionChild
+from processor.models import resolve_model
+from processor.settings import ProcessorSettings
+
+log = structlog.get_logger()
+
+
+class ScanHandler:
+    """What is done with a delivery of the stream of scans.
+
+    Args:
+        jobs: State of jobs.
+        storage: Where scans and results lie.
+        child: The process that runs the network.
+    """
+
+    def __init__(self, jobs: Jobs, storage: Storage, child: DetectionChild) -> None:
+        self._jobs = jobs
+        self._storage = storage
+        self._child = child
+
+    async def process(self, delivery: Delivery) -> Effect:
+        """Run the detection of one scan and return what its end changes in Redis.
+
+        Raises:
+            UnknownEventError: The entry is not a `scan.uploaded`.
+            ScanRefusedError: The scan cannot be processed.
+            TransientError: The detection's process died or overran its time.
+        """
+        event = _scan_uploaded(delivery)
+        scan = self._storage.scan_path(event.job_id, event.scan_id)
+        result = self._storage.result_dir(event.job_id, event.scan_id)
+        if not scan.exists():  # deleted on request or after its retention time: nobody waits for it
+            log.info("scan.gone", job_id=event.job_id, scan_id=event.scan_id)
+            return Effect.none()
+        await self._jobs.scan_started(event.job_id, event.scan_id, delivery.count)
+        if not result.exists():  # else a former delivery died between publication and acknowledgement
+            with self._storage.staged_result(event.job_id, event.scan_id) as stage:
+                await self._child.detect(scan, stage, job_id=event.job_id, scan_id=event.scan_id)
+        return self._jobs.scan_ended(
+            ScanProcessed(job_id=event.job_id, scan_id=event.scan_id, path=self._storage.relative(result))
+        )
+
+    async def give_up(self, delivery: Delivery, reason: Reason) -> Effect:
+        """Record why a scan has no result and return what that changes in Redis."""
+        try:
+            event = _scan_uploaded(delivery)
+        except UnknownEventError:
+            return Effect.none()  # nothing of ours: the dead letter itself says all there is to say
+        failure = _failure(delivery, reason)
+        self._storage.write_failure(event.job_id, event.scan_id, failure)
+        return self._jobs.scan_ended(
+            ScanFailed(job_id=event.job_id, scan_id=event.scan_id, path=event.path, **failure.model_dump())
+        )
+
+
+def _scan_uploaded(delivery: Delivery) -> ScanUploaded:
+    event = parse_event(delivery.fields)
+    if not isinstance(event, ScanUploaded):
+        raise UnknownEventError(f"Expected scan.uploaded in the stream of scans, received {event.type}.")
+    return event
+
+
+def _failure(delivery: Delivery, reason: Reason) -> Failure:
+    if isinstance(reason.cause, ScanRefusedError):
+        return reason.cause.failure
+    return Failure(
+        code="detection-failed",
+        title="The detection failed",
+        detail=(
+            f"The detection was started {delivery.count} times on this scan and never came to an end. "
+            "The scan is kept until its retention time is over. Whoever runs this service finds the cause "
+            f"in its log under scan {delivery.fields.get('scan_id')}. Other scans are not affected."
+        ),
+    )
+
+
+async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
+    """Process scans until asked to stop; then finish the running one, or hand it back.
+
+    Raises:
+        ConfigurationError: The model is not there or not what it should be.
+    """
+    started = time.perf_counter()
+    child = DetectionChild(resolve_model(settings.model, settings.model_dir), settings.scan_timeout_s)
+    client = connect(settings.redis_url)
+    storage = settings.storage
+    storage.create_folders()
+    try:
+        await child.warm()
+        await wait_until_ready(client)
+        for warning in await durability_warnings(client):
+            log.warning("redis.not_durable", warning=warning)
+        handler = ScanHandler(Jobs(client, settings.keys), storage, child)
+        consumer = Consumer(
+            client,
+            stream=settings.keys.scans,
+            group=PROCESSORS,
+            dead_stream=settings.keys.dead,
+            handler=handler.process,
+            on_dead=handler.give_up,
+            lease_ms=settings.lease_ms,
+            max_deliveries=settings.max_deliveries,
+            grace_s=settings.grace_s,
+        )
+        log.info("processor.ready", model=settings.model, took_s=round(time.perf_counter() - started, 1))
+        await consumer.run(stop)
+    finally:
+        child.close()
+        await client.aclose()
+
+
+def main() -> None:
+    """Run the processor from the environment until it is told to stop."""
+    try:
+        settings = load(ProcessorSettings)
+        logging.configure("processor", settings.log_format)
+        run_worker(lambda stop: serve(settings, stop))
+    except ConfigurationError as error:
+        exit_for(error)

@@ -1,0 +1,141 @@
+"""What lies under DATA_DIR is whole, or not there."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from pipeline.clock import now
+from pipeline.errors import Failure, JobNotFoundError
+from pipeline.ids import new_id
+from pipeline.storage import JobRecord, MailReceipt, ScanRecord, Storage, write_whole
+
+FAILURE = Failure(
+    code="not-hu", title="Not in HU", detail="Expected air, received none. Export it unwindowed."
+)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """An empty installation."""
+    storage = Storage(tmp_path / "data")
+    storage.create_folders()
+    return storage
+
+
+def submit(storage: Storage, scans: int = 1) -> JobRecord:
+    """Accept a job of a few small files."""
+    parts = []
+    for _ in range(scans):
+        part = storage.part_path(new_id())
+        part.write_bytes(b"voxels")
+        parts.append(part)
+    record = JobRecord(
+        job_id=new_id(),
+        created_at=now(),
+        links_expire_at=now() + timedelta(hours=1),
+        expires_at=now() + timedelta(hours=2),
+        email="reader@hospital.example",
+        scans=tuple(ScanRecord(scan_id=new_id(), sha256="0" * 64, size_bytes=6) for _ in parts),
+    )
+    storage.accept(record, parts)
+    return record
+
+
+def test_an_accepted_job_is_read_back_as_it_was(storage: Storage) -> None:
+    """The record and the volumes are in place, and nothing is left where uploads arrive."""
+    record = submit(storage, scans=3)
+    assert storage.read_job(record.job_id) == record
+    assert storage.job_ids() == [record.job_id]
+    assert list(storage.incoming.iterdir()) == []
+    for scan in record.scans:
+        assert storage.scan_path(record.job_id, scan.scan_id).read_bytes() == b"voxels"
+
+
+def test_folders_are_for_this_user_alone(storage: Storage) -> None:
+    """Health data is not readable by the other users of a machine."""
+    record = submit(storage)
+    for folder in (storage.root, storage.incoming, storage.jobs, storage.job_dir(record.job_id)):
+        assert folder.stat().st_mode & 0o077 == 0
+
+
+def test_a_job_whose_record_was_not_written_does_not_exist(storage: Storage) -> None:
+    """A crash between the volumes and the record leaves nothing that anybody is shown."""
+    record = submit(storage)
+    (storage.job_dir(record.job_id) / "job.json").unlink()
+    assert storage.job_ids() == []
+    with pytest.raises(JobNotFoundError, match="Submit the scan again"):
+        storage.read_job(record.job_id)
+
+
+def test_a_result_appears_whole(storage: Storage) -> None:
+    """While it is written nobody sees any of it."""
+    record = submit(storage)
+    scan_id = record.scans[0].scan_id
+    final = storage.result_dir(record.job_id, scan_id)
+    with storage.staged_result(record.job_id, scan_id) as stage:
+        (stage / "a").write_text("1")
+        assert not final.exists()
+        (stage / "b").write_text("2")
+    assert sorted(path.name for path in final.iterdir()) == ["a", "b"]
+
+
+def test_a_result_that_fails_half_way_leaves_nothing(storage: Storage) -> None:
+    """An exception while writing takes everything back."""
+    record = submit(storage)
+    scan_id = record.scans[0].scan_id
+
+    def write_half() -> None:
+        with storage.staged_result(record.job_id, scan_id) as stage:
+            (stage / "a").write_text("1")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_half()
+    assert [p.name for p in storage.scan_path(record.job_id, scan_id).parent.iterdir()] == ["scan.nii.gz"]
+
+
+def test_the_first_of_two_results_stays(storage: Storage) -> None:
+    """A scan that was delivered twice keeps the result its readers may have seen."""
+    record = submit(storage)
+    scan_id = record.scans[0].scan_id
+    for text in ("first", "second"):
+        with storage.staged_result(record.job_id, scan_id) as stage:
+            (stage / "a").write_text(text)
+    assert (storage.result_dir(record.job_id, scan_id) / "a").read_text() == "first"
+    assert len(list(storage.scan_path(record.job_id, scan_id).parent.iterdir())) == 2
+
+
+def test_failures_and_receipts_are_kept(storage: Storage) -> None:
+    """Why a scan failed and what became of the mail outlives Redis."""
+    record = submit(storage)
+    job_id, scan_id = record.job_id, record.scans[0].scan_id
+    assert storage.read_failure(job_id, scan_id) is None
+    assert storage.read_mail_receipt(job_id) is None
+    assert storage.read_report(job_id, scan_id) is None
+    storage.write_failure(job_id, scan_id, FAILURE)
+    receipt = MailReceipt(state="sent", message_id="<a@b>", at=now())
+    storage.write_mail_receipt(job_id, receipt)
+    assert storage.read_failure(job_id, scan_id) == FAILURE
+    assert storage.read_mail_receipt(job_id) == receipt
+
+
+def test_what_ends_after_its_job_was_deleted_ends_quietly(storage: Storage) -> None:
+    """Deletion wins over everything that is still under way."""
+    record = submit(storage)
+    storage.delete_job(record.job_id)
+    storage.write_failure(record.job_id, record.scans[0].scan_id, FAILURE)
+    storage.write_mail_receipt(record.job_id, MailReceipt(state="sent", message_id="<a@b>", at=now()))
+    assert not storage.job_dir(record.job_id).exists()
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    """A write that fails changes nothing."""
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+    with pytest.raises(TypeError):
+        write_whole(path, "not bytes")  # type: ignore[arg-type]  # the failure is the point
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
