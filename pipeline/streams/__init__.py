@@ -1,0 +1,36 @@
+"""Redis Streams as a job pipeline in which nothing is lost and nothing happens twice.
+
+Producers `publish` flat string fields. A `Consumer` holds each entry under a lease that it renews while the
+handler runs; the `Effect` that the handler returns is written in the same atomic step that acknowledges and
+deletes the entry, and only by its present owner. Entries of dead consumers are claimed by the others within
+1.2 leases; entries that cannot be processed go to a stream of dead letters with their reason.
+
+Needs Redis 6.2 or any Valkey. Knows nothing of what the entries mean.
+"""
+
+from pipeline.streams.client import connect, durability_warnings, wait_until_ready
+from pipeline.streams.consumer import Consumer
+from pipeline.streams.dead import DeadLetter, DeadLetters
+from pipeline.streams.delivery import Delivery, Reason
+from pipeline.streams.effect import Effect
+from pipeline.streams.errors import PermanentError, TransientError
+from pipeline.streams.publisher import ensure_group, publish
+from pipeline.streams.stats import StreamStats, read_stats
+
+__all__ = [
+    "Consumer",
+    "DeadLetter",
+    "DeadLetters",
+    "Delivery",
+    "Effect",
+    "PermanentError",
+    "Reason",
+    "StreamStats",
+    "TransientError",
+    "connect",
+    "durability_warnings",
+    "ensure_group",
+    "publish",
+    "read_stats",
+    "wait_until_ready",
+]

@@ -1,0 +1,102 @@
+"""Connections to Redis, and what is wrong with the server they lead to."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from pipeline.streams.backoff import Backoff
+
+log = structlog.get_logger()
+
+BLOCK_MS = 1000
+"""Longest blocking read: how long a consumer takes to notice that it shall stop."""
+SOCKET_TIMEOUT_S = 5.0
+"""Above BLOCK_MS, or a quiet stream would look like a dead server."""
+MAX_CONNECTIONS = 1000
+"""A pool refuses beyond this; redis-py's 100 is too few for one blocked reader a browser."""
+
+_UNABLE = (
+    "LOADING",
+    "READONLY",
+    "OOM command",
+    "MISCONF",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+)
+"""How error replies begin that say nothing of the command; inside a script's error text they stand later."""
+
+
+def is_unavailable(error: Exception) -> bool:
+    """Return whether Redis was away, loading, a replica or full: the same command may work later."""
+    if isinstance(error, ResponseError):
+        return isinstance(error, ReadOnlyError | OutOfMemoryError) or any(u in str(error) for u in _UNABLE)
+    return isinstance(error, RedisConnectionError | RedisTimeoutError)
+
+
+def connect(url: str) -> Redis:
+    """Return a client that connects at its first command.
+
+    Commands are never retried by the client: a retried XADD makes two entries.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+    """
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        encoding_errors="surrogateescape",
+        socket_timeout=SOCKET_TIMEOUT_S,
+        socket_connect_timeout=SOCKET_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=MAX_CONNECTIONS,
+    )
+
+
+async def wait_until_ready(client: Redis) -> None:
+    """Return once Redis answers and has loaded its data, however long that takes."""
+    backoff = Backoff()
+    while True:
+        try:
+            await client.ping()
+        except (RedisError, OSError) as error:
+            delay_s = backoff.next()
+            log.warning("stream.unavailable", error=str(error), retry_in_s=round(delay_s, 3))
+            await asyncio.sleep(delay_s)
+        else:
+            return
+
+
+async def durability_warnings(client: Redis) -> list[str]:
+    """Return what in the server's configuration can lose events, as sentences; empty if nothing.
+
+    Raises:
+        redis.exceptions.RedisError: Redis is away.
+    """
+    try:
+        memory = await client.info("memory")
+        persistence = await client.info("persistence")
+    except ResponseError as error:
+        return [f"Whether Redis keeps its data could not be checked: INFO was refused ({error})."]
+    warnings = []
+    policy = memory.get("maxmemory_policy", "unknown")
+    if policy != "noeviction":
+        warnings.append(
+            f"Redis may evict streams when memory runs out: expected maxmemory-policy noeviction, "
+            f"found {policy}. Set `maxmemory-policy noeviction` in redis.conf."
+        )
+    if str(persistence.get("aof_enabled")) != "1":
+        warnings.append(
+            "Redis loses events when it stops: expected an append-only file, found none. "
+            "Set `appendonly yes` in redis.conf."
+        )
+    return warnings

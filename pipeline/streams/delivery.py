@@ -1,0 +1,45 @@
+"""One entry in the hands of one consumer, and why an entry is given up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One start of one entry.
+
+    Attributes:
+        stream: The stream the entry lives in.
+        group: The consumer group it was delivered to.
+        consumer: The consumer that holds it.
+        entry_id: The id Redis gave it, `<ms>-<n>`; the same at every delivery.
+        fields: What the producer wrote. Bytes that are not UTF-8 appear as lone surrogates (PEP 383).
+        count: How often the entry was started, this delivery included: 1 is the first.
+    """
+
+    stream: str
+    group: str
+    consumer: str
+    entry_id: str
+    fields: Mapping[str, str]
+    count: int
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why an entry is dead-lettered.
+
+    Attributes:
+        error: One line for people; stored with the dead letter.
+        cause: What the handler raised, or None when it never came to an end (its process was killed).
+    """
+
+    error: str
+    cause: Exception | None = None
+
+    @classmethod
+    def of(cls, cause: Exception) -> Reason:
+        """Return the reason for giving up on account of `cause`."""
+        return cls(f"{type(cause).__name__}: {cause}", cause)

@@ -1,0 +1,142 @@
+"""Where a consumer's next deliveries come from: new entries, dead consumers', replies that never arrived."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from pipeline.streams.client import BLOCK_MS
+from pipeline.streams.delivery import Delivery
+from pipeline.streams.publisher import ensure_group
+from pipeline.streams.scripts import Scripts, Taken
+
+log = structlog.get_logger()
+
+SWEEPS_PER_LEASE = 5
+"""A killed consumer's entry is claimed within 1.2 leases."""
+SWEEP_PAUSE_LEASES = 0.5
+"""After an outage every entry looks abandoned; the living owners renew before anybody claims."""
+REAP_EVERY_S = 600.0
+DEAD_CONSUMER_MS = 3_600_000
+"""A living consumer is never idle for an hour: it reads every second or renews what it runs."""
+
+
+class Reader:
+    """Reads for one consumer, one call at a time.
+
+    After any error its knowledge is void: the group may be gone, a reply may be lost, other consumers may
+    have had no chance to renew. The next call therefore begins by making the group, by taking up what was
+    delivered to this consumer without its knowing, and by leaving the others' entries alone for a while.
+    """
+
+    def __init__(
+        self, client: Redis, *, stream: str, group: str, consumer: str, slots: int, lease_ms: int
+    ) -> None:
+        self._client = client
+        self._scripts = Scripts(client)
+        self._stream = stream
+        self._group = group
+        self._consumer = consumer
+        self._slots = slots
+        self._lease_ms = lease_ms
+        self._cursor = "0-0"
+        self._certain = False
+        self._sweep_at = time.monotonic()
+        self._reap_at = time.monotonic()
+
+    async def next(self, running: list[str]) -> list[Delivery]:
+        """Return up to as many deliveries as slots are free; blocks for a second if there are none.
+
+        Must not be cancelled: entries of a reply that nobody receives wait for a whole lease.
+
+        Args:
+            running: The ids of the entries that occupy a slot; fewer than slots.
+
+        Raises:
+            redis.exceptions.RedisError: Redis is away, or stream and group are gone. Call again.
+        """
+        certain, self._certain = self._certain, False
+        found = await (self._next(len(running)) if certain else self._recover(running))
+        self._certain = True
+        return found
+
+    def disturbed(self) -> None:
+        """Leave other consumers' entries alone until their owners have had time to renew."""
+        self._sweep_at = time.monotonic() + self._lease_ms / 1000 * SWEEP_PAUSE_LEASES
+
+    async def leave(self) -> None:
+        """Delete this consumer from the group unless something is still pending for it."""
+        await self._scripts.reap(self._stream, self._group, idle_ms=0, name=self._consumer)
+
+    async def _next(self, running: int) -> list[Delivery]:
+        free = self._slots - running
+        now = time.monotonic()
+        if now >= self._reap_at:
+            self._reap_at = now + REAP_EVERY_S
+            await self._scripts.reap(self._stream, self._group, idle_ms=DEAD_CONSUMER_MS)
+        if now >= self._sweep_at and (claimed := await self._sweep(free)):
+            return claimed
+        return await self._read(free)
+
+    async def _recover(self, running: list[str]) -> list[Delivery]:
+        await ensure_group(self._client, self._stream, self._group)
+        taken = await self._scripts.recover(
+            self._stream, self._group, self._consumer, running=running, most=self._slots
+        )
+        return self._accept(taken, "stream.recovered")
+
+    async def _sweep(self, free: int) -> list[Delivery]:
+        """Walk the pending entries to their end, or until every free slot has one; then go on from there."""
+        claimed: list[Delivery] = []
+        while len(claimed) < free:
+            taken = await self._scripts.claim(
+                self._stream,
+                self._group,
+                self._consumer,
+                lease_ms=self._lease_ms,
+                cursor=self._cursor,
+                most=free - len(claimed),
+            )
+            claimed += self._accept(taken, "stream.claimed")
+            self._cursor = taken.cursor
+            if taken.cursor == "0-0":
+                self._sweep_at = time.monotonic() + self._lease_ms / 1000 / SWEEPS_PER_LEASE
+                break
+        return claimed
+
+    async def _read(self, free: int) -> list[Delivery]:
+        until_sweep_ms = int((self._sweep_at - time.monotonic()) * 1000)
+        reply = await self._client.xreadgroup(
+            self._group,
+            self._consumer,
+            {self._stream: ">"},
+            count=free,
+            block=max(1, min(BLOCK_MS, until_sweep_ms)),
+        )
+        return [
+            Delivery(self._stream, self._group, self._consumer, entry_id, fields, count=1)
+            for entry_id, fields in _entries(reply)
+        ]
+
+    def _accept(self, taken: Taken, event: str) -> list[Delivery]:
+        for entry_id in taken.gone:
+            log.warning("stream.entry_gone", stream=self._stream, entry_id=entry_id)
+        for delivery in taken.deliveries:
+            log.info(event, stream=self._stream, entry_id=delivery.entry_id, deliveries=delivery.count)
+        return list(taken.deliveries)
+
+
+def _entries(reply: Any) -> Iterator[tuple[str, dict[str, str]]]:  # noqa: ANN401 (redis-py has three shapes)
+    """Yield the entries of an XREADGROUP reply of one stream.
+
+    redis-py answers `[[stream, entries]]`, under `protocol=3` in the URL `{stream: [entries]}`, without
+    legacy responses `{stream: entries}`.
+    """
+    per_stream = list(reply.values()) if isinstance(reply, dict) else [entries for _, entries in reply]
+    for entries in per_stream:
+        nested = bool(entries) and isinstance(entries[0], list)
+        yield from entries[0] if nested else entries
