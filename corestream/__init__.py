@@ -1,0 +1,1 @@
+"""The command line: puts the services together. Nothing imports it."""

@@ -1,0 +1,36 @@
+"""How commands speak: results on standard output, everything else on standard error, exit statuses."""
+
+from __future__ import annotations
+
+import json
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import typer
+from rich.console import Console
+
+out = Console(highlight=False, soft_wrap=True)
+"""What a command was asked for."""
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Progress, warnings, errors."""
+
+
+class ExitStatus(IntEnum):
+    """What a script learns from a command."""
+
+    DONE = 0
+    FAILED = 1
+    """It was asked for properly, and refused or not achieved."""
+    USAGE = 2
+    """Wrong arguments or settings, or no server."""
+
+
+def print_json(document: Any) -> None:  # noqa: ANN401 - whatever JSON can say
+    """Print a document for programs: one, whole, without colour."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def fail(message: str, status: ExitStatus = ExitStatus.FAILED) -> NoReturn:
+    """End the command with words on standard error."""
+    err.print(message, style="red", markup=False)
+    raise typer.Exit(status)

@@ -1,0 +1,183 @@
+"""`corestream doctor`: what is missing on this machine, and how to get it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import os
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import typer
+from rich.markup import escape
+
+from corestream.console import ExitStatus, out
+from corestream.up import redis_server
+from pipeline.errors import ConfigurationError
+from pipeline.settings import PREFIX, load
+from pipeline.streams import connect, durability_warnings
+from processor.settings import ProcessorSettings
+
+_ANSWER_TIMEOUT_S = 5
+_SMTP_PORTS = {"smtp": 25, "smtps": 465}
+_VIEWER_FILES = ("papaya.js", "papaya.css")
+_MIN_REDIS = (6, 2)
+_GIB = 1024**3
+_WANTED_FREE_BYTES = 2 * _GIB
+"""Ingest refuses uploads below CORESTREAM_MIN_FREE_BYTES; this leaves room for some scans above it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found of one thing.
+
+    Attributes:
+        name: The thing.
+        state: `missing` keeps the pipeline from working; `note` is good to know.
+        text: What was found, and what to do about it.
+    """
+
+    name: str
+    state: Literal["ok", "note", "missing"]
+    text: str
+
+
+_MARKS = {"ok": "[green]ok     [/]", "note": "[yellow]note   [/]", "missing": "[red]missing[/]"}
+
+
+def doctor() -> None:
+    """Say what is missing on this machine, and how to get it.
+
+    Looks with the settings of the environment, as the services would. Exit status 1 if something needed is
+    missing.
+    """
+    findings = list(examine())
+    width = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        out.print(f"{_MARKS[finding.state]} {finding.name:<{width}}  {escape(finding.text)}")
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(ExitStatus.FAILED)
+
+
+def examine() -> Iterator[Finding]:
+    """Give every finding, one after the other."""
+    # `up` makes a key; a service alone says itself that it needs one.
+    os.environ.setdefault(f"{PREFIX}SECRET_KEY", secrets.token_hex())
+    try:
+        settings = load(ProcessorSettings)
+    except ConfigurationError as error:
+        yield Finding("settings", "missing", str(error))
+        return
+    yield Finding("settings", "ok", "every CORESTREAM_ variable can be read")
+    checks: tuple[Callable[[ProcessorSettings], Finding], ...] = (
+        _redis,
+        _tensorflow,
+        _model,
+        _viewer_files,
+        _mail,
+        _disk,
+        _chromium,
+    )
+    yield from (check(settings) for check in checks)
+
+
+def _redis(settings: ProcessorSettings) -> Finding:
+    if f"{PREFIX}REDIS_URL" in os.environ:
+        return asyncio.run(_redis_at(settings.redis_url))
+    try:
+        return Finding("Redis", "ok", f"{redis_server.find_server()}, started by `corestream up`")
+    except redis_server.NoRedisError as error:
+        return Finding("Redis", "missing", str(error))
+
+
+async def _redis_at(url: str) -> Finding:
+    client = connect(url)
+    try:
+        version = str((await client.info("server"))["redis_version"])
+        if tuple(map(int, version.split(".")[:2])) < _MIN_REDIS:
+            return Finding("Redis", "missing", f"Expected Redis 6.2 or newer, found {version}. Upgrade it.")
+        warnings = await durability_warnings(client)
+    except Exception as error:  # noqa: BLE001 - redis-py's own errors are not ours to import; all mean the same
+        return Finding(
+            "Redis",
+            "missing",
+            f"Expected a server at CORESTREAM_REDIS_URL, but: {error}. Start it, or unset the variable "
+            "and let `corestream up` run one.",
+        )
+    finally:
+        await client.aclose()
+    if warnings:
+        return Finding("Redis", "note", f"version {version}. {' '.join(warnings)}")
+    return Finding("Redis", "ok", f"version {version}, append-only file, noeviction")
+
+
+def _tensorflow(_settings: ProcessorSettings) -> Finding:
+    for name in ("tensorflow-cpu", "tensorflow"):
+        try:
+            return Finding("TensorFlow", "ok", f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Finding("TensorFlow", "missing", "pip install 'corestream[processor]' on the machine that detects")
+
+
+def _viewer_files(_settings: ProcessorSettings) -> Finding:
+    spec = importlib.util.find_spec("viewer")
+    folders = (
+        [Path(place) / "static" / "vendor" for place in (spec.submodule_search_locations or ())]
+        if spec
+        else []
+    )
+    for folder in folders:
+        if all((folder / name).is_file() for name in _VIEWER_FILES):
+            return Finding("viewer", "ok", str(folder))
+    return Finding("viewer", "missing", "Papaya's files are not here. Run viewer/build-assets (needs npm).")
+
+
+def _mail(_settings: ProcessorSettings) -> Finding:
+    url = os.environ.get(f"{PREFIX}SMTP_URL")
+    if not url:
+        if importlib.util.find_spec("aiosmtpd"):
+            return Finding(
+                "mail", "note", "caught by `corestream up`, not sent. Set CORESTREAM_SMTP_URL to send it."
+            )
+        return Finding("mail", "missing", "Set CORESTREAM_SMTP_URL, or pip install 'corestream[local]'.")
+    parts = urlsplit(url)
+    address = (parts.hostname or "", parts.port or _SMTP_PORTS.get(parts.scheme, 25))
+    shown = f"{address[0]}:{address[1]}"  # never the password
+    try:
+        socket.create_connection(address, timeout=_ANSWER_TIMEOUT_S).close()
+    except OSError as error:
+        return Finding(
+            "mail", "missing", f"Expected a mail server at {shown}, but: {error}. Check CORESTREAM_SMTP_URL."
+        )
+    return Finding("mail", "ok", f"{shown} answers")
+
+
+def _disk(settings: ProcessorSettings) -> Finding:
+    folder = settings.data_dir.absolute()
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    text = f"{free_bytes / _GIB:.1f} GiB free for {folder}"
+    if not os.access(existing, os.W_OK):
+        return Finding(
+            "disk", "missing", f"Expected to write to {existing}, but may not. Choose another --data."
+        )
+    if free_bytes < _WANTED_FREE_BYTES:
+        return Finding(
+            "disk", "note", f"{text}: uploads are soon refused. Free some, or move CORESTREAM_DATA_DIR."
+        )
+    return Finding("disk", "ok", text)
+
+
+def _chromium(_settings: ProcessorSettings) -> Finding:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return Finding("Chromium", "ok", f"{found} (for the tests alone)")
+    return Finding("Chromium", "note", "not here; only the tests need it (Debian: apt-get install chromium)")

@@ -1,0 +1,1 @@
+"""`corestream up`: every service, Redis and a mail catcher as child processes on one machine."""

@@ -1,0 +1,159 @@
+"""What `corestream up` will run: addresses, settings and services, worked out before anything starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from corestream.service_commands import service_command
+from corestream.up import redis_server
+from corestream.up.data_folder import claimed, secret_key
+from corestream.up.ports import free_port, require_port
+from corestream.up.supervisor import Service
+from pipeline.settings import PREFIX, load
+from processor.settings import ProcessorSettings
+
+_LOCAL = "127.0.0.1"
+_GRACE_S = 40
+"""Above the time that ingest and viewer give running requests, and the notifier a running mail."""
+_BEYOND_GRACE_S = 10
+"""How much later than its own grace a processor is killed."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An installation on one machine.
+
+    Attributes:
+        upload_url: Of the upload page, as links have it.
+        viewer_url: Of the viewer, as links have it.
+        mail_url: Of the page of caught mails; None where mails are sent.
+        data_dir: Where everything lies.
+        redis_url: Of its Redis.
+        owns_redis: Whether that Redis is one of `services`.
+        readiness_urls: What answers 200 once a service can work, by service.
+        services: What runs.
+    """
+
+    upload_url: str
+    viewer_url: str
+    mail_url: str | None
+    data_dir: Path
+    redis_url: str
+    owns_redis: bool
+    readiness_urls: Mapping[str, str]
+    services: tuple[Service, ...]
+
+
+@contextmanager
+def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan]:
+    """Claim the folder, check ports and settings, and put the settings into the environment of this process.
+
+    Args:
+        data: Where everything lies; made if need be.
+        host: Address that ingest and viewer listen on.
+        port: Of ingest; the viewer takes the next, the page of caught mails the one after.
+        workers: Number of processors.
+
+    Yields:
+        What to run.
+
+    Raises:
+        ConfigurationError: A variable is wrong.
+        FolderInUseError: Another `up` works in the folder.
+        NoRedisError: There is no Redis to be had.
+        PortUnavailableError: A port is taken.
+        OSError: The folder cannot be written.
+    """
+    require_port(host, port, "upload page")
+    require_port(host, port + 1, "viewer")
+    with ExitStack() as stack:
+        folder = stack.enter_context(claimed(data))
+        services: list[Service] = []
+        owns_redis = not _configured("REDIS_URL")
+        if owns_redis:
+            services.append(stack.enter_context(_redis(folder)))
+        catches_mail = not _configured("SMTP_URL")
+        if catches_mail:
+            services.append(_mail_catcher(folder, port + 2))
+        _provide("SECRET_KEY", secret_key(folder))
+        _provide("PUBLIC_URL", f"http://{_shown(host)}:{port}")
+        _provide("VIEWER_URL", f"http://{_shown(host)}:{port + 1}")
+        _set("DATA_DIR", str(folder))
+        _set("HOST", host)
+        _set("INGEST_PORT", str(port))
+        _set("VIEWER_PORT", str(port + 1))
+        settings = load(ProcessorSettings)
+        yield Plan(
+            upload_url=settings.public_url.rstrip("/"),
+            viewer_url=settings.viewer_url.rstrip("/"),
+            mail_url=f"http://{_LOCAL}:{port + 2}" if catches_mail else None,
+            data_dir=folder,
+            redis_url=settings.redis_url,
+            owns_redis=owns_redis,
+            readiness_urls={
+                "ingest": f"http://{_shown(host)}:{port}/readyz",
+                "viewer": f"http://{_shown(host)}:{port + 1}/readyz",
+            },
+            services=(*services, *_own_services(workers, settings.grace_s)),
+        )
+
+
+# Stages: what takes work in is stopped first, what the others lean on last.
+
+
+def _own_services(workers: int, processor_grace_s: float) -> list[Service]:
+    processors = ["processor"] if workers == 1 else [f"processor-{n}" for n in range(1, workers + 1)]
+    return [
+        *(Service(name, service_command(name), stage=0, grace_s=_GRACE_S) for name in ("ingest", "viewer")),
+        *(
+            Service(name, service_command("processor"), stage=0, grace_s=processor_grace_s + _BEYOND_GRACE_S)
+            for name in processors
+        ),
+        Service("notifier", service_command("notifier"), stage=1, grace_s=_GRACE_S),
+    ]
+
+
+def _mail_catcher(folder: Path, page_port: int) -> Service:
+    require_port(_LOCAL, page_port, "page of caught mails")
+    smtp_port = free_port()
+    _set("SMTP_URL", f"smtp://{_LOCAL}:{smtp_port}")
+    command = (
+        *(sys.executable, "-m", "corestream", "catch-mail", "--dir", str(folder / "mail")),
+        *("--host", _LOCAL, "--smtp-port", str(smtp_port), "--page-port", str(page_port)),
+    )
+    return Service("mail-catcher", command, stage=2)
+
+
+@contextmanager
+def _redis(folder: Path) -> Iterator[Service]:
+    server = redis_server.find_server()
+    home = folder / "redis"
+    home.mkdir(mode=0o700, exist_ok=True)
+    with redis_server.socket_path(home) as socket:
+        _set("REDIS_URL", f"unix://{socket}")
+        yield Service("redis", redis_server.command(server, home, socket), stage=3)
+
+
+def _configured(name: str) -> bool:
+    return bool(os.environ.get(PREFIX + name))
+
+
+def _set(name: str, value: str) -> None:
+    os.environ[PREFIX + name] = value
+
+
+def _provide(name: str, value: str) -> None:
+    if not _configured(name):
+        _set(name, value)
+
+
+def _shown(host: str) -> str:
+    """Return how a browser on this machine names an address that servers listen on."""
+    if host in {"0.0.0.0", "::", ""}:  # noqa: S104 - recognised, not bound
+        return _LOCAL
+    return f"[{host}]" if ":" in host else host
