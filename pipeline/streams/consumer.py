@@ -190,7 +190,8 @@ class Consumer:
     async def _attempt(self, lease: Lease, delivery: Delivery) -> Outcome:
         if delivery.count > self._max_deliveries:
             starts = delivery.count - 1
-            return await self._bury(lease, delivery, Reason(f"started {starts} times, never came to an end"))
+            reason = Reason(f"started {starts} times, never came to an end", starts)
+            return await self._bury(lease, delivery, reason)
         try:
             effect = await lease.run(self._handler(delivery))
             return await self._settle(
@@ -199,7 +200,7 @@ class Consumer:
         except LeaseLostError:
             raise
         except PermanentError as error:
-            return await self._bury(lease, delivery, Reason.of(error))
+            return await self._bury(lease, delivery, _reason(delivery, error))
         except Exception as error:
             if not isinstance(error, TransientError) and not is_unavailable(error):
                 log.exception("delivery.crashed")
@@ -207,7 +208,7 @@ class Consumer:
 
     async def _retry(self, lease: Lease, delivery: Delivery, error: Exception) -> Outcome:
         """Hand back with a back-off, or dead-letter after the last start that an entry is entitled to."""
-        reason = Reason.of(error)
+        reason = _reason(delivery, error)
         if delivery.count >= self._max_deliveries:
             return await self._bury(lease, delivery, reason)
         delay_ms = int(delay_s(delivery.count - 1, self._lease_ms * FIRST_DELAY_LEASES, self._lease_ms))
@@ -255,3 +256,7 @@ class Consumer:
         except (RedisError, OSError) as error:
             return Outcome("delivery.abandoned", {"error": str(error)})
         return Outcome("delivery.handed_back", {"retry_in_s": 0}) if owned else Outcome("delivery.lost")
+
+
+def _reason(delivery: Delivery, error: Exception) -> Reason:
+    return Reason(f"{type(error).__name__}: {error}", delivery.count, error)

@@ -16,7 +16,7 @@ class Delivery:
         consumer: The consumer that holds it.
         entry_id: The id Redis gave it, `<ms>-<n>`; the same at every delivery.
         fields: What the producer wrote. Bytes that are not UTF-8 appear as lone surrogates (PEP 383).
-        count: How often the entry was started, this delivery included: 1 is the first.
+        count: How often the entry was delivered, this time included: 1 is the first.
     """
 
     stream: str
@@ -33,13 +33,10 @@ class Reason:
 
     Attributes:
         error: One line for people; stored with the dead letter.
+        starts: How often the entry was started.
         cause: What the handler raised, or None when it never came to an end (its process was killed).
     """
 
     error: str
+    starts: int
     cause: Exception | None = None
-
-    @classmethod
-    def of(cls, cause: Exception) -> Reason:
-        """Return the reason for giving up on account of `cause`."""
-        return cls(f"{type(cause).__name__}: {cause}", cause)

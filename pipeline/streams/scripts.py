@@ -61,12 +61,12 @@ redis.call('XDEL', KEYS[1], ARGV[3])
 return 1
 """
 
-# KEYS[2] = dead stream; ARGV[5] = error, ARGV[6] = failed_at
+# KEYS[2] = dead stream; ARGV[5] = starts, ARGV[6] = error, ARGV[7] = failed_at
 _TO_DEAD = """
 local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 local fields = entry and entry[2] or {}
-for _, text in ipairs({'origin', KEYS[1], 'entry_id', ARGV[3], 'deliveries', ARGV[4],
-                       'error', ARGV[5], 'failed_at', ARGV[6]}) do
+for _, text in ipairs({'origin', KEYS[1], 'entry_id', ARGV[3], 'deliveries', ARGV[5],
+                       'error', ARGV[6], 'failed_at', ARGV[7]}) do
   fields[#fields + 1] = text
 end
 redis.call('XADD', KEYS[2], '*', unpack(fields))
@@ -139,7 +139,7 @@ def _finish(effect_lua: str) -> str:
 
 @lru_cache(maxsize=64)
 def _bury(effect_lua: str) -> str:
-    return _OWN + _EFFECT.format(lua=effect_lua, keys=2, args=6) + _TO_DEAD + _REMOVE
+    return _OWN + _EFFECT.format(lua=effect_lua, keys=2, args=7) + _TO_DEAD + _REMOVE
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class Scripts:
     async def bury(self, delivery: Delivery, dead_stream: str, reason: Reason, effect: Effect) -> bool:
         """Run the effect, move the entry to the dead letters; False, and nothing done, if not the owner."""
         failed_at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        keys, args = (dead_stream, *effect.keys), (reason.error, failed_at, *effect.args)
+        keys, args = (dead_stream, *effect.keys), (str(reason.starts), reason.error, failed_at, *effect.args)
         return await self._owned(_bury(effect.lua), delivery, keys, args)
 
     async def claim(

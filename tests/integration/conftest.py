@@ -1,0 +1,34 @@
+"""The real servers that integration tests run against."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.redis_server import RedisServer, running_redis
+from tests.support.stream_bench import Bench
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """An empty Redis of the test's own."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    with running_redis(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """Its address."""
+    return redis_server.url
+
+
+@pytest.fixture
+async def stream_bench(redis_url: str) -> AsyncIterator[Bench]:
+    """A stream with consumers on record; leases of half a second."""
+    bench = Bench(redis_url)
+    yield bench
+    await bench.close()

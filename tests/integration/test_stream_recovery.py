@@ -1,0 +1,126 @@
+"""Whatever a consumer dies of, its entry finishes once."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from tests.support.redis_server import RedisServer
+from tests.support.stream_bench import GROUP, STREAM, Bench
+from tests.support.tcp_proxy import TcpProxy
+from tests.support.waiting import eventually
+
+
+async def test_a_killed_consumer_is_replaced_within_one_and_a_fifth_leases(stream_bench: Bench) -> None:
+    """SIGKILL in mid-job costs one delivery: started elsewhere within 1.2 leases, finished once."""
+    with stream_bench.process() as victim:
+        entry_id = await stream_bench.add(seconds="0.4")
+        await stream_bench.until_started(entry_id)
+        async with stream_bench.consuming(stream_bench.consumer()):
+            victim.kill()
+            seconds = await stream_bench.until_started(entry_id, times=2)
+            await stream_bench.until_empty()
+    # 0.1 s for two processes on a busy machine; the rest is the rule.
+    assert seconds <= 1.2 * stream_bench.lease_s + 0.1
+    assert [count for count, _ in await stream_bench.starts(entry_id)] == [1, 2]
+    assert await stream_bench.finished() == [entry_id]
+
+
+async def test_a_job_of_ten_leases_starts_once(stream_bench: Bench) -> None:
+    """A lease is renewed for as long as the handler runs; idle consumers beside it never claim the entry."""
+    stream_bench.lease_ms = 300
+    async with stream_bench.consuming(stream_bench.consumer(), stream_bench.consumer()):
+        entry_id = await stream_bench.add(seconds="3")
+        await stream_bench.until_empty()
+    assert len(await stream_bench.starts(entry_id)) == 1
+    assert await stream_bench.finished() == [entry_id]
+
+
+async def test_a_paused_consumer_wakes_up_without_effect(stream_bench: Bench) -> None:
+    """A zombie that was stopped past its lease can neither finish nor renew what another consumer claimed."""
+    with stream_bench.process() as zombie:
+        entry_id = await stream_bench.add(seconds="0.2")
+        await stream_bench.until_started(entry_id)
+        zombie.send_signal(signal.SIGSTOP)
+        other = stream_bench.consumer()
+        async with stream_bench.consuming(other):
+            await stream_bench.until_started(entry_id, times=2)
+            zombie.send_signal(signal.SIGCONT)
+            await stream_bench.until_empty()
+        zombie.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(zombie.wait) == 0
+    assert await stream_bench.finished() == [entry_id]
+    assert await stream_bench.finishers() == [other.name]
+
+
+async def test_an_entry_that_kills_its_consumer_is_dead_lettered(stream_bench: Bench) -> None:
+    """Starts are counted, not failures: what takes its process down is given up after three of them."""
+    entry_id = await stream_bench.add(die="yes", payload="as it was")
+    for start in (1, 2, 3):
+        with stream_bench.process() as victim:
+            await stream_bench.until_started(entry_id, times=start)
+            await asyncio.to_thread(victim.wait)
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+    (letter,) = await stream_bench.dead.list()
+    assert (letter.origin, letter.entry_id, letter.deliveries) == (STREAM, entry_id, 3)
+    assert letter.fields == {"die": "yes", "payload": "as it was"}
+    assert letter.error == "started 3 times, never came to an end"
+    assert await stream_bench.told() == [f"{entry_id} {letter.error}"]
+    assert len(await stream_bench.starts(entry_id)) == 3
+
+
+async def test_an_entry_whose_reply_was_lost_is_taken_up_at_once(redis_server: RedisServer) -> None:
+    """After a failed read the consumer's own history is run: no lease passes, no start counts twice."""
+    bench = Bench(redis_server.url, lease_ms=10_000)
+    proxy = TcpProxy(redis_server.port)
+    async with proxy.running(), bench.consuming(bench.consumer(proxy.url)):
+        await bench.until_empty()
+        proxy.break_at = b"marked"
+        entry_id = await bench.add(payload="marked")
+        seconds = await bench.until_empty()
+    assert proxy.breaks == 1
+    assert [count for count, _ in await bench.starts(entry_id)] == [1]
+    assert await bench.finished() == [entry_id]
+    assert seconds < 1
+    await bench.close()
+
+
+async def test_an_effect_whose_reply_was_lost_is_not_repeated(redis_server: RedisServer) -> None:
+    """Finishing is tried until Redis answers; the script's owner check makes the second try harmless."""
+    bench = Bench(redis_server.url)
+    proxy = TcpProxy(redis_server.port)
+    async with proxy.running(), bench.consuming(bench.consumer(proxy.url)):
+        entry_id = await bench.add(seconds="0.05")
+        await bench.until_started(entry_id)
+        proxy.break_at = b":1\r\n"
+        await bench.until_empty()
+    assert proxy.breaks == 1
+    assert await bench.finished() == [entry_id]
+    await bench.close()
+
+
+async def test_an_entry_deleted_while_pending_is_forgotten(stream_bench: Bench) -> None:
+    """A claim that finds no body acknowledges the ghost; the group's pending list does not keep it."""
+    entry_id = await stream_bench.add(payload="to be deleted")
+    await stream_bench.client.xreadgroup(GROUP, "dead-consumer", {STREAM: ">"})
+    await stream_bench.client.xdel(STREAM, entry_id)
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty(within_s=3)
+    assert await stream_bench.starts(entry_id) == []
+
+
+async def test_a_sweep_finds_entries_behind_many_that_are_alive(stream_bench: Bench) -> None:
+    """XAUTOCLAIM looks at ten entries a free slot; one sweep walks on to the end of the pending list."""
+    ids = [await stream_bench.add(number=str(number)) for number in range(60)]
+    await stream_bench.client.xreadgroup(GROUP, "alive", {STREAM: ">"}, count=59)
+    await stream_bench.client.xreadgroup(GROUP, "dead-consumer", {STREAM: ">"}, count=1)
+
+    async def renewed() -> bool:
+        await stream_bench.client.xclaim(STREAM, GROUP, "alive", 0, list(ids[:59]), justid=True)
+        return bool(await stream_bench.finished())
+
+    async with stream_bench.consuming(stream_bench.consumer()):
+        seconds = await eventually(renewed, within_s=5)
+    assert await stream_bench.finished() == [ids[59]]
+    assert seconds <= 1.2 * stream_bench.lease_s + 0.1

@@ -1,0 +1,23 @@
+"""Waiting for a condition instead of for a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+POLL_S = 0.01
+
+
+async def eventually(condition: Callable[[], Awaitable[object]], *, within_s: float) -> float:
+    """Return after how many seconds `condition` came true.
+
+    Raises:
+        AssertionError: It did not within `within_s`.
+    """
+    started = time.monotonic()
+    while not await condition():
+        if time.monotonic() - started > within_s:
+            raise AssertionError(f"Expected a condition to hold within {within_s} s, it never did.")
+        await asyncio.sleep(POLL_S)
+    return time.monotonic() - started
