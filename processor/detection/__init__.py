@@ -1,0 +1,10 @@
+"""The detection: arrays in, arrays out. It knows nothing of streams, pages or jobs.
+
+grid           the voxels the network was trained on
+preprocessing  HU to what the network takes
+weights        the network's numbers, in memory and on disk
+network        the network's architecture, and its graph
+saliency       hemisphere maps to the map of the whole volume
+detector       all of these in their order
+picture        the one-page summary
+"""
