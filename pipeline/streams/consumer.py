@@ -124,7 +124,7 @@ class Consumer:
                 for delivery in await self._next(stopping):
                     if stop.is_set():  # it came while the last read was blocked
                         await self._hand_back_now(delivery)
-                    else:
+                    elif delivery not in self.running:  # a group made again delivers anew what runs here
                         self._start(tasks, delivery)
             await self._drain()
         await self._leave()

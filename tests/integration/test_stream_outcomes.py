@@ -1,0 +1,200 @@
+"""What becomes of an entry: finished, handed back, dead-lettered; each in one step with its effect."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import structlog
+
+from pipeline.streams import Consumer, Delivery, Effect, PermanentError, Reason
+from tests.support.stream_bench import DEAD, GROUP, STREAM, Bench
+
+
+async def test_every_entry_has_its_effect_exactly_once(stream_bench: Bench) -> None:
+    """Many entries over many slots of two consumers: one start, one effect each, nothing left behind."""
+    ids = [await stream_bench.add(number=str(number)) for number in range(300)]
+    async with stream_bench.consuming(stream_bench.consumer(slots=5), stream_bench.consumer(slots=5)):
+        await stream_bench.until_empty()
+    assert sorted(await stream_bench.finished()) == sorted(ids)
+    assert [len(await stream_bench.starts(entry_id)) for entry_id in ids] == [1] * 300
+
+
+async def test_no_more_is_read_than_can_start(stream_bench: Bench) -> None:
+    """An entry that waits stays with Redis, where any consumer can take it, not in a busy one's hands."""
+    for number in range(6):
+        await stream_bench.add(number=str(number), seconds="0.3")
+    consumer = stream_bench.consumer(slots=2)
+    async with stream_bench.consuming(consumer):
+        for _ in range(20):
+            stats = await stream_bench.stats()
+            assert stats.running <= 2
+            assert len(consumer.running) <= 2
+            await asyncio.sleep(0.02)
+        await stream_bench.until_empty()
+
+
+async def test_a_permanent_error_is_dead_lettered_at_once(stream_bench: Bench) -> None:
+    """What can never succeed is started once; its submitter is told in the step that buries it."""
+    entry_id = await stream_bench.add(**{"raise": "permanent"})
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+    (letter,) = await stream_bench.dead.list()
+    assert (letter.entry_id, letter.deliveries) == (entry_id, 1)
+    assert letter.error == "PermanentError: as the entry says"
+    assert await stream_bench.told() == [f"{entry_id} {letter.error}"]
+    assert await stream_bench.finished() == []
+
+
+@pytest.mark.parametrize("kind", ["transient", "bug"])
+async def test_a_failed_delivery_is_tried_again_after_a_growing_delay(stream_bench: Bench, kind: str) -> None:
+    """A failure counts as a start; nobody claims the entry before its back-off (1/16 lease, doubling)."""
+    stream_bench.lease_ms = 1600
+    entry_id = await stream_bench.add(**{"raise": kind, "until": "2"})
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_started(entry_id)
+        first_wait_s = await stream_bench.until_started(entry_id, times=2)
+        second_wait_s = await stream_bench.until_started(entry_id, times=3)
+        await stream_bench.until_empty()
+    # A back-off of 0.1 and 0.2 s, found by a sweep every 0.32 s; 0.05 s for the polls of this test.
+    assert 0.1 - 0.05 <= first_wait_s <= 0.1 + 0.32 + 0.2
+    assert 0.2 - 0.05 <= second_wait_s <= 0.2 + 0.32 + 0.2
+    assert [count for count, _ in await stream_bench.starts(entry_id)] == [1, 2, 3]
+    assert await stream_bench.finished() == [entry_id]
+
+
+async def test_the_last_failure_is_the_reason_of_death(stream_bench: Bench) -> None:
+    """After MAX_DELIVERIES failures the entry is buried with what was raised, without a fourth start."""
+    entry_id = await stream_bench.add(**{"raise": "bug"})
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+    (letter,) = await stream_bench.dead.list()
+    assert letter.deliveries == len(await stream_bench.starts(entry_id)) == 3
+    assert letter.error == "ZeroDivisionError: as the entry says"
+
+
+async def test_a_dead_letter_has_the_bytes_of_its_entry(stream_bench: Bench) -> None:
+    """Bytes that are no UTF-8 neither stop the consumer nor change on their way to the dead letters."""
+    raw = b"\xff\x00\xfe'\r\n"
+    await stream_bench.add(payload=raw.decode("utf-8", "surrogateescape"), **{"raise": "permanent"})
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+    (letter,) = await stream_bench.dead.list()
+    assert letter.fields["payload"].encode("utf-8", "surrogateescape") == raw
+    await stream_bench.dead.retry(letter.dead_id)
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+    (again,) = await stream_bench.dead.list()
+    assert again.fields["payload"].encode("utf-8", "surrogateescape") == raw
+
+
+async def test_a_failing_on_dead_does_not_keep_an_entry_alive(stream_bench: Bench) -> None:
+    """An entry that nobody understands is dead-lettered even if nobody can be told."""
+    entry_id = await stream_bench.add(**{"raise": "permanent", "on_dead": "raises"})
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+    assert [letter.entry_id for letter in await stream_bench.dead.list()] == [entry_id]
+    assert await stream_bench.told() == []
+
+
+async def test_an_effect_that_redis_refuses_leaves_the_entry_pending(stream_bench: Bench) -> None:
+    """Effect and acknowledgement are one step: when the effect fails the entry is not acknowledged."""
+    await stream_bench.client.set("out", "not a stream")
+    entry_id = await stream_bench.add(number="1")
+    async with stream_bench.consuming(stream_bench.consumer(max_deliveries=2)):
+        await stream_bench.until_empty()
+    (letter,) = await stream_bench.dead.list()
+    assert (letter.entry_id, letter.deliveries) == (entry_id, 2)
+    assert "WRONGTYPE" in letter.error
+
+
+async def test_a_handler_that_cancels_itself_is_a_bug_that_counts(stream_bench: Bench) -> None:
+    """A stray CancelledError must not look like a stop of the consumer, which is handed back uncounted."""
+
+    async def cancel_itself(_: Delivery) -> Effect:
+        raise asyncio.CancelledError
+
+    async def nothing(_: Delivery, __: Reason) -> Effect:
+        return Effect.none()
+
+    await stream_bench.add(number="1")
+    consumer = Consumer(
+        stream_bench.client,
+        stream=STREAM,
+        group=GROUP,
+        dead_stream=DEAD,
+        handler=cancel_itself,
+        on_dead=nothing,
+        lease_ms=300,
+    )
+    async with stream_bench.consuming(consumer):
+        await stream_bench.until_empty()
+    (letter,) = await stream_bench.dead.list()
+    assert letter.deliveries == 3
+
+
+async def test_a_delivery_logs_one_line_with_what_names_it(stream_bench: Bench) -> None:
+    """One line a delivery: outcome, entry, count, seconds, and the fields that the service chose."""
+
+    async def refuse(_: Delivery) -> Effect:
+        raise PermanentError("no")
+
+    async def nothing(_: Delivery, __: Reason) -> Effect:
+        return Effect.none()
+
+    entry_id = await stream_bench.add(job_id="j1", path="not logged")
+    consumer = Consumer(
+        stream_bench.client,
+        stream=STREAM,
+        group=GROUP,
+        dead_stream=DEAD,
+        handler=refuse,
+        on_dead=nothing,
+        log_fields=("job_id", "scan_id"),
+    )
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        async with stream_bench.consuming(consumer):
+            await stream_bench.until_empty()
+    (line,) = [line for line in lines if line["event"].startswith("delivery.")]
+    assert line.pop("seconds") >= 0
+    assert line == {
+        "event": "delivery.dead",
+        "log_level": "warning",
+        "stream": STREAM,
+        "entry_id": entry_id,
+        "job_id": "j1",
+        "deliveries": 1,
+        "error": "PermanentError: no",
+    }
+
+
+async def test_a_retried_dead_letter_starts_afresh_and_keeps_its_history(stream_bench: Bench) -> None:
+    """Retry makes a new entry with a fresh count; its next death knows of the earlier ones."""
+    first_id = await stream_bench.add(**{"raise": "permanent"})
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+        (letter,) = await stream_bench.dead.list()
+        second_id = await stream_bench.dead.retry(letter.dead_id)
+        assert second_id is not None
+        await stream_bench.until_empty()
+    (again,) = await stream_bench.dead.list()
+    assert (again.entry_id, again.deliveries) == (second_id, 1)
+    assert again.fields["raise"] == "permanent"
+    assert [death["entry_id"] for death in again.history] == [first_id]
+    assert [death["error"] for death in again.history] == ["PermanentError: as the entry says"]
+
+
+async def test_a_dead_letter_is_retried_or_dropped_once(stream_bench: Bench) -> None:
+    """Two people at two pages cannot retry one letter into two entries, nor drop it twice."""
+    await stream_bench.add(**{"raise": "permanent", "number": "1"})
+    await stream_bench.add(**{"raise": "permanent", "number": "2"})
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+    newest, oldest = await stream_bench.dead.list()
+    assert (newest.fields["number"], oldest.fields["number"]) == ("2", "1")
+    ids = await asyncio.gather(*(stream_bench.dead.retry(newest.dead_id) for _ in range(5)))
+    assert len([entry_id for entry_id in ids if entry_id]) == 1
+    assert (await stream_bench.stats()).length == 1
+    assert await stream_bench.dead.show(oldest.dead_id) == oldest
+    assert [await stream_bench.dead.drop(oldest.dead_id) for _ in range(2)] == [True, False]
+    assert await stream_bench.dead.show(oldest.dead_id) is None

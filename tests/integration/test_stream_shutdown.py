@@ -1,0 +1,64 @@
+"""A consumer that is told to stop finishes what it can and gives back the rest."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from pipeline.streams.scripts import HANDED_BACK, Scripts
+from tests.support.stream_bench import GROUP, STREAM, Bench
+
+
+async def test_sigterm_hands_back_what_outlasts_the_grace_uncounted(stream_bench: Bench) -> None:
+    """The entry is claimable at once, its next start is the first again, and the process exits cleanly."""
+    stream_bench.lease_ms = 10_000
+    with stream_bench.process() as stopped:
+        entry_id = await stream_bench.add(seconds="1")
+        await stream_bench.until_started(entry_id)
+        stopped.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(stopped.wait, 3) == 0
+    async with stream_bench.consuming(stream_bench.consumer()):
+        seconds = await stream_bench.until_started(entry_id, times=2)
+        await stream_bench.until_empty()
+    assert seconds < 1
+    assert [count for count, _ in await stream_bench.starts(entry_id)] == [1, 1]
+    assert await stream_bench.finished() == [entry_id]
+
+
+async def test_a_stop_lets_running_handlers_finish_within_the_grace(stream_bench: Bench) -> None:
+    """Nothing new is read, what runs ends as ever, its lease renewed meanwhile."""
+    stream_bench.grace_s = 5
+    stream_bench.lease_ms = 300
+    first = await stream_bench.add(seconds="0.8")
+    second = await stream_bench.add(seconds="0")
+    consumer = stream_bench.consumer()
+    async with stream_bench.consuming(consumer) as stop:
+        await stream_bench.until_started(first)
+        stop.set()
+    assert await stream_bench.finished() == [first]
+    assert len(await stream_bench.starts(first)) == 1
+    assert await stream_bench.starts(second) == []
+
+
+async def test_a_consumer_that_stops_leaves_no_name_behind(stream_bench: Bench) -> None:
+    """A name is never used again, so it goes; what was handed back is held under another."""
+    entry_id = await stream_bench.add(seconds="5")
+    async with stream_bench.consuming(stream_bench.consumer()) as stop:
+        await stream_bench.until_started(entry_id)
+        stop.set()
+    consumers = await stream_bench.client.xinfo_consumers(STREAM, GROUP)
+    assert [(c["name"], c["pending"]) for c in consumers] == [(HANDED_BACK, 1)]
+
+
+async def test_the_names_of_dead_consumers_are_reaped_unless_something_is_pending(
+    stream_bench: Bench,
+) -> None:
+    """Deleting a consumer deletes its pending entries, so that those with any are left to the sweep."""
+    await stream_bench.add(number="1")
+    await stream_bench.client.xreadgroup(GROUP, "holds-one", {STREAM: ">"})
+    await stream_bench.client.xgroup_createconsumer(STREAM, GROUP, "holds-none")
+    scripts = Scripts(stream_bench.client)
+    assert await scripts.reap(STREAM, GROUP, idle_ms=3_600_000) == 0
+    assert await scripts.reap(STREAM, GROUP, idle_ms=0) == 1
+    consumers = await stream_bench.client.xinfo_consumers(STREAM, GROUP)
+    assert [(c["name"], c["pending"]) for c in consumers] == [("holds-one", 1)]
