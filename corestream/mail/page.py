@@ -29,6 +29,10 @@ _FRAMED_CSP = (
 """Of a mail's HTML: no script, no request to anywhere, links only into a new window."""
 
 
+_INTO_NEW_WINDOW = '<base target="_blank">'
+"""In the frame itself our own pages refuse to be shown."""
+
+
 def build_page(mailbox: Mailbox, host: str) -> web.Application:
     """Return the page as an application.
 
@@ -82,7 +86,11 @@ async def _show_html(request: web.Request) -> web.Response:
     html = _find(request).html
     if html is None:
         raise web.HTTPNotFound
-    return web.Response(text=html, content_type="text/html", headers={"Content-Security-Policy": _FRAMED_CSP})
+    return web.Response(
+        text=_INTO_NEW_WINDOW + html,
+        content_type="text/html",
+        headers={"Content-Security-Policy": _FRAMED_CSP},
+    )
 
 
 def _find(request: web.Request) -> Mail:

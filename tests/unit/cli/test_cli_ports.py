@@ -1,0 +1,29 @@
+"""Ports and addresses of `corestream up`."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from corestream.up.ports import PortUnavailableError, free_port, require_port
+
+
+def test_a_taken_port_is_named_with_its_purpose_and_what_to_do() -> None:
+    """Nothing is started on a machine where it could not listen."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(PortUnavailableError, match=rf"127\.0\.0\.1:{port} for the viewer.*--port"):
+            require_port("127.0.0.1", port, "viewer")
+
+
+def test_a_free_port_can_be_listened_on() -> None:
+    """What `free_port` gives is free."""
+    require_port("127.0.0.1", free_port(), "viewer")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_an_address_of_another_machine_is_refused_in_words(host: str) -> None:
+    """The message names the option that is wrong."""
+    with pytest.raises(PortUnavailableError, match="--host"):
+        require_port(host, 7605, "upload page")
