@@ -9,7 +9,7 @@ import structlog
 
 from pipeline.streams import durability_warnings, ensure_group, publish, wait_until_ready
 from tests.support.redis_server import RedisServer
-from tests.support.stream_bench import DEAD, GROUP, STREAM, Bench
+from tests.support.stream_bench import DEAD, GROUP, SLACK_S, STREAM, Bench
 from tests.support.waiting import eventually
 
 
@@ -66,7 +66,7 @@ async def test_a_consumer_may_be_started_before_redis(stream_bench: Bench, redis
 async def test_a_group_that_vanishes_is_made_again_without_a_storm(
     stream_bench: Bench, deletion: str
 ) -> None:
-    """New entries flow again within a second; NOGROUP does not block, so the loop backs off."""
+    """New entries flow again at once; NOGROUP does not block, so the loop backs off."""
     async with stream_bench.consuming(stream_bench.consumer(slots=2)):
         lost = await stream_bench.add(seconds="60")
         await stream_bench.until_started(lost)
@@ -77,7 +77,7 @@ async def test_a_group_that_vanishes_is_made_again_without_a_storm(
             async def finished() -> bool:
                 return entry_id in await stream_bench.finished()
 
-            assert await eventually(finished, within_s=5) < 1
+            assert await eventually(finished, within_s=5) < 0.5 + SLACK_S
     assert len([line for line in lines if line["event"] == "stream.unavailable"]) <= 3
 
 
@@ -92,7 +92,7 @@ async def test_a_handler_whose_entry_vanished_is_cancelled(stream_bench: Bench) 
         async def free() -> bool:
             return not consumer.running
 
-        assert await eventually(free, within_s=5) < stream_bench.lease_s
+        assert await eventually(free, within_s=5) < stream_bench.lease_s + SLACK_S
 
 
 async def test_entries_from_before_the_group_are_delivered(stream_bench: Bench) -> None:
@@ -131,7 +131,9 @@ async def test_stats_tell_waiting_from_running_from_dead(stream_bench: Bench) ->
         await stream_bench.until_started(ids[0])
         stats = await stream_bench.stats()
         assert (stats.length, stats.waiting, stats.running, stats.pending) == (3, 2, 1, 1)
-        assert (stats.lag, stats.consumers, stats.dead, stats.max_deliveries) == (2, 1, 1, 1)
+        assert (stats.consumers, stats.dead, stats.max_deliveries) == (1, 1, 1)
+        server = await stream_bench.client.info("server")
+        assert stats.lag == (2 if int(server["redis_version"].split(".")[0]) >= 7 else None)
         assert 0 <= stats.oldest_idle_ms <= stats.oldest_ms <= 5_000
         stop.set()
     stats = await stream_bench.stats()

@@ -16,7 +16,7 @@ async def test_sigterm_hands_back_what_outlasts_the_grace_uncounted(stream_bench
         entry_id = await stream_bench.add(seconds="1")
         await stream_bench.until_started(entry_id)
         stopped.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(stopped.wait, 3) == 0
+        assert await asyncio.to_thread(stopped.wait, 8) == 0
     async with stream_bench.consuming(stream_bench.consumer()):
         seconds = await stream_bench.until_started(entry_id, times=2)
         await stream_bench.until_empty()

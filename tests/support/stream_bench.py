@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ STREAM, GROUP, DEAD, OUT, STARTS, TOLD = "work", "workers", "dead", "out", "star
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
 """Far above what anything here takes; a test that needs a bound states its own."""
+SLACK_S = 0.5
+"""What a busy machine may add to a bound."""
 ERRORS = {"transient": TransientError, "permanent": PermanentError, "bug": ZeroDivisionError}
 
 
@@ -78,7 +81,8 @@ class Bench:
 
     async def _handle(self, delivery: Delivery) -> Effect:
         fields = delivery.fields
-        await self.client.rpush(STARTS, f"{delivery.entry_id} {delivery.count} {delivery.consumer}")
+        start = (delivery.entry_id, delivery.count, delivery.consumer, time.time())
+        await self.client.rpush(STARTS, " ".join(map(str, start)))
         if "die" in fields:
             os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep(float(fields.get("seconds", 0)))
@@ -100,8 +104,15 @@ class Bench:
 
     async def starts(self, entry_id: str) -> list[tuple[int, str]]:
         """Return delivery count and consumer of every start of an entry."""
+        return [(int(count), consumer) for count, consumer, _ in await self._starts(entry_id)]
+
+    async def started_at(self, entry_id: str) -> list[float]:
+        """Return when an entry was started, in seconds."""
+        return [float(at) for _, _, at in await self._starts(entry_id)]
+
+    async def _starts(self, entry_id: str) -> list[list[str]]:
         lines = [str(line).split() for line in await self.client.lrange(STARTS, 0, -1)]
-        return [(int(count), consumer) for at, count, consumer in lines if at == entry_id]
+        return [rest for started_id, *rest in lines if started_id == entry_id]
 
     async def finished(self) -> list[str]:
         """Return the entries whose effect happened, as often as it did."""
