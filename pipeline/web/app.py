@@ -32,7 +32,9 @@ Check = Callable[[], Awaitable[str | None]]
 """A readiness check: None where all is well, else what is wrong."""
 
 
-async def _add_headers(_request: web.Request, answer: web.StreamResponse) -> None:
+async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None:
+    if isinstance(request.match_info.route.resource, web.StaticResource):
+        answer.headers["Cache-Control"] = "no-cache"  # kept, but asked for by its ETag before it is used
     for name, value in _HEADERS.items():
         answer.headers.setdefault(name, value)
 

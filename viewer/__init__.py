@@ -1,0 +1,1 @@
+"""The viewer service: result pages, Papaya, and files behind signed links."""

@@ -1,0 +1,5 @@
+"""Run the viewer: `python -m viewer`."""
+
+from viewer.app import main
+
+main()

@@ -1,0 +1,66 @@
+"""The viewer: result pages, Papaya and files behind signed links. Needs DATA_DIR and the key, not Redis."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from pipeline import logging
+from pipeline.errors import ConfigurationError
+from pipeline.service import exit_for
+from pipeline.settings import load
+from pipeline.storage import Storage
+from pipeline.web.app import Check, build_app, run
+from viewer.access import Access
+from viewer.files import Files
+from viewer.papaya_page import PapayaPage
+from viewer.result_page import ResultPage
+from viewer.settings import ViewerSettings
+
+log = structlog.get_logger()
+
+_HERE = Path(__file__).parent
+_ASSETS = _HERE / "static"
+
+
+def build(settings: ViewerSettings) -> web.Application:
+    """Return the viewer.
+
+    Raises:
+        ConfigurationError: Papaya's files are not there.
+    """
+    if not (_ASSETS / "vendor" / "papaya.js").is_file():
+        raise ConfigurationError(
+            f"Expected Papaya in {_ASSETS / 'vendor'}, found none. Run viewer/build-assets, which needs npm."
+        )
+    app = build_app(templates=_HERE / "templates", checks={"disk": _disk(settings.storage)})
+    access = Access(settings.tokens, settings.storage)
+    app.router.add_get("/r/{token}", ResultPage(access).serve)
+    app.router.add_get("/r/{token}/papaya/{scan_id}", PapayaPage(access).serve)
+    app.router.add_get("/r/{token}/files/{scan_id}/{name}", Files(access).serve)
+    app.router.add_static("/assets/", _ASSETS)
+    return app
+
+
+def _disk(storage: Storage) -> Check:
+    async def check() -> str | None:
+        if os.access(storage.jobs, os.R_OK | os.X_OK):
+            return None
+        return "Expected a readable folder of jobs under DATA_DIR, found none."
+
+    return check
+
+
+def main() -> None:
+    """Run the viewer from the environment until it is told to stop."""
+    try:
+        settings = load(ViewerSettings)
+        logging.configure("viewer", settings.log_format)
+        app = build(settings)
+    except ConfigurationError as error:
+        exit_for(error)
+    log.info("viewer.starting", host=settings.host, port=settings.viewer_port)
+    run(app, host=settings.host, port=settings.viewer_port)

@@ -1,0 +1,74 @@
+"""What the pages say of a result: figures with their units and errors, findings with their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pipeline.report import CoreEstimate, Report, Saliency
+
+NOTHING_STANDS_OUT = "No region stands out. This does not exclude a stroke."
+SIDE_CAVEAT = "Left and right are as the header of the scan claims, and cannot be checked."
+
+
+def number(value: float, digits: int = 1) -> str:
+    """Write a number for people, with a true minus sign and no negative zero."""
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.removeprefix("-")
+    return text.replace("-", "−")  # noqa: RUF001 (the minus sign is meant)
+
+
+def join(values: Iterable[float], digits: int = 1, separator: str = " × ") -> str:  # noqa: RUF001 (times sign)
+    """Write several numbers in a row."""
+    return separator.join(number(value, digits) for value in values)
+
+
+def error(estimate: CoreEstimate) -> str:
+    """Say how far off the number usually is."""
+    if estimate.rmse is None:
+        return "Its error is not known."
+    return f"Typical error ± {number(estimate.rmse)} {estimate.unit} (RMSE on held-out data)."
+
+
+def finding(saliency: Saliency) -> str:
+    """Say in a sentence what the map shows."""
+    if not saliency.positive:
+        return NOTHING_STANDS_OUT
+    if saliency.side is None:
+        return "Regions that moved the estimate are marked; the map names no side."
+    return f"Regions that moved the estimate lie in the {saliency.side} hemisphere."
+
+
+def key_facts(report: Report) -> list[tuple[str, str]]:
+    """List what one looks at first, as label and value."""
+    return [
+        ("Model", f"{report.model.name}, {report.model.sha256[:12]}"),
+        ("Voxels", f"{join(report.input.voxel_size_mm, 2)} mm"),
+        ("Took", f"{number(sum(report.timings_s.values()))} s"),
+    ]
+
+
+def facts(report: Report) -> list[tuple[str, str]]:
+    """List what one needs to trust or reject a result, as label and value."""
+    volume, aligned, saliency = report.input, report.alignment, report.saliency
+    rows = [
+        ("Model", report.model.name),
+        ("Trained on", report.model.trained_on),
+        ("Weights SHA-256", report.model.sha256),
+        ("Scan", f"{' × '.join(map(str, volume.shape))} voxels of {join(volume.voxel_size_mm, 2)} mm"),  # noqa: RUF001
+        ("Orientation", volume.orientation),
+        ("Intensities", f"{join(volume.hu_range, 0, ' to ')} HU"),
+        ("Scan SHA-256", volume.sha256),
+        ("Alignment", f"{aligned.method} ({'applied' if aligned.applied else 'none needed'})"),
+        ("Largest raw value", f"{saliency.raw_max:.3g}"),
+        ("Floor", "none established" if saliency.floor is None else f"{saliency.floor:.3g}"),
+        ("Scale of the map", saliency.scale),
+    ]
+    if saliency.peak_mm is not None:
+        rows.append(("Strongest at (x, y, z)", f"{join(saliency.peak_mm, 1, ', ')} mm"))
+    rows += [
+        (f"Alignment, {name.replace('_', ' ')}", f"{v:.3g}") for name, v in (aligned.quality or {}).items()
+    ]
+    rows.append(("Time", ", ".join(f"{name} {number(s, 2)} s" for name, s in report.timings_s.items())))
+    rows.append(("Software", ", ".join(f"{name} {version}" for name, version in report.software.items())))
+    return rows
