@@ -8,6 +8,7 @@ batch normalisation. It is defined once, as functions of the weights, for infere
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -86,13 +87,11 @@ class NetworkOutput:
 
     Attributes:
         core: The core estimate.
-        penumbra: The penumbra's estimate.
         left_map: (10, 23, 17), where a change of the left hemisphere's features moves the core estimate.
         right_map: The same of the right hemisphere, mirrored onto the left.
     """
 
     core: float
-    penumbra: float
     left_map: Array
     right_map: Array
 
@@ -105,7 +104,7 @@ class Network:
     """
 
     def __init__(self, weights: Weights[Array]) -> None:
-        self._graph = tf.function(_Graph(weights), autograph=False)
+        self._graph = tf.function(partial(_graph, weights), autograph=False)
 
     def __call__(self, left: Array, right: Array) -> NetworkOutput:
         """Run the network; the first call on a shape traces the graph, which takes seconds.
@@ -114,28 +113,25 @@ class Network:
             left: (73, 182, 133), normalised intensities of the left hemisphere.
             right: The same of the right hemisphere, mirrored onto the left.
         """
-        core, penumbra, left_map, right_map = self._graph(
+        core, left_map, right_map = self._graph(
             tf.constant(left[None, ..., None]), tf.constant(right[None, ..., None])
         )
-        return NetworkOutput(float(core), float(penumbra), left_map.numpy(), right_map.numpy())
+        return NetworkOutput(float(core), left_map.numpy(), right_map.numpy())
 
 
-class _Graph:
-    def __init__(self, weights: Weights[Array]) -> None:
-        self._weights = weights
-
-    def __call__(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        weights = self._weights.map(tf.constant)
-        left_features = branch(weights, left)
-        # One after the other: side by side they are no faster, and hold twice the memory.
-        with tf.control_dependencies([left_features]):
-            right_features = branch(weights, tf.identity(right))
-        # The gradient is taken by the features, so that nothing of the branch is kept for it.
-        with tf.GradientTape() as tape:
-            tape.watch((left_features, right_features))
-            core, penumbra = head(weights, left_features, right_features)
-        left_gradient, right_gradient = tape.gradient(core, (left_features, right_features))
-        return core[0], penumbra[0], hemisphere_map(left_gradient), hemisphere_map(right_gradient)
+def _graph(arrays: Weights[Array], left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the core estimate, (), and the maps of both hemispheres, from (1, x, y, z, 1) each."""
+    weights = arrays.map(tf.constant)
+    left_features = branch(weights, left)
+    # One after the other: side by side they are no faster, and hold twice the memory.
+    with tf.control_dependencies([left_features]):
+        right_features = branch(weights, tf.identity(right))
+    # The gradient is taken by the features, so that nothing of the branch is kept for it.
+    with tf.GradientTape() as tape:
+        tape.watch((left_features, right_features))
+        core, _ = head(weights, left_features, right_features)
+    left_gradient, right_gradient = tape.gradient(core, (left_features, right_features))
+    return core[0], hemisphere_map(left_gradient), hemisphere_map(right_gradient)
 
 
 def _block(block: Block[Any], features: Tensor) -> Tensor:
