@@ -47,8 +47,9 @@ class Lease:
             if not working.done():
                 raise LeaseLostError
         finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+            if not working.done():
+                working.cancel()
+                await asyncio.gather(working, return_exceptions=True)
         if working.cancelled():
             raise RuntimeError("Expected the handler to return or raise an error, it cancelled itself.")
         return working.result()
@@ -61,8 +62,7 @@ async def held(scripts: Scripts, delivery: Delivery, lease_ms: int) -> AsyncIter
     try:
         yield Lease(losing)
     finally:
-        losing.cancel()
-        await asyncio.gather(losing, return_exceptions=True)
+        losing.cancel()  # not awaited: a renewal on its way to Redis checks the owner like any other
 
 
 async def _renew_until_lost(scripts: Scripts, delivery: Delivery, lease_s: float) -> None:

@@ -1,0 +1,99 @@
+"""Only the present owner of a delivery can do anything with it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pipeline.streams import Delivery, Effect, Reason, ensure_group, publish
+from pipeline.streams.reader import Reader
+from pipeline.streams.scripts import Scripts
+from tests.support.stream_bench import DEAD, GROUP, STREAM, Bench
+
+EFFECT = Effect("redis.call('INCR', KEYS[1])", ("effects",))
+
+
+async def _delivered(bench: Bench, consumer: str) -> Delivery:
+    await ensure_group(bench.client, STREAM, GROUP)
+    entry_id = await publish(bench.client, STREAM, {"a": "1"})
+    await bench.client.xreadgroup(GROUP, consumer, {STREAM: ">"})
+    return Delivery(STREAM, GROUP, consumer, entry_id, {"a": "1"}, count=1)
+
+
+async def _claim(scripts: Scripts, consumer: str) -> Delivery:
+    taken = await scripts.claim(STREAM, GROUP, consumer, lease_ms=0, cursor="0-0", most=1)
+    (delivery,) = taken.deliveries
+    return delivery
+
+
+async def _assert_powerless(bench: Bench, scripts: Scripts, stale: Delivery, owner: Delivery) -> None:
+    before = await bench.client.xpending_range(STREAM, GROUP, "-", "+", 10)
+    assert not await scripts.renew(stale)
+    assert not await scripts.finish(stale, EFFECT)
+    assert not await scripts.hand_back(stale, idle_ms=0, counted=True)
+    assert not await scripts.bury(stale, DEAD, Reason("late", 1), EFFECT)
+    after = await bench.client.xpending_range(STREAM, GROUP, "-", "+", 10)
+    for entry in (*before, *after):
+        del entry["time_since_delivered"]
+    assert before == after
+    assert await bench.client.get("effects") is None
+    assert await bench.client.xlen(DEAD) == 0
+    assert await scripts.finish(owner, EFFECT)
+    assert await bench.client.get("effects") == "1"
+    assert await bench.client.xlen(STREAM) == 0
+
+
+async def test_a_former_owner_cannot_touch_what_another_consumer_holds(stream_bench: Bench) -> None:
+    """Not even when the count is the same again, because the first delivery was handed back uncounted."""
+    scripts = Scripts(stream_bench.client)
+    stale = await _delivered(stream_bench, "first")
+    assert await scripts.hand_back(stale, idle_ms=0, counted=False)
+    owner = await _claim(scripts, "second")
+    assert (owner.consumer, owner.count) == ("second", 1)
+    await _assert_powerless(stream_bench, scripts, stale, owner)
+
+
+async def test_an_earlier_delivery_to_the_same_consumer_is_not_the_owner(stream_bench: Bench) -> None:
+    """A consumer that lost an entry and claimed it back runs it anew; its first handler is a zombie too."""
+    scripts = Scripts(stream_bench.client)
+    stale = await _delivered(stream_bench, "same")
+    owner = await _claim(scripts, "same")
+    assert (owner.consumer, owner.count) == ("same", 2)
+    await _assert_powerless(stream_bench, scripts, stale, owner)
+
+
+async def test_nothing_is_owned_when_the_group_is_gone(stream_bench: Bench) -> None:
+    """FLUSHALL answers a renewal with no, not with an error that could be taken for an outage."""
+    scripts = Scripts(stream_bench.client)
+    stale = await _delivered(stream_bench, "first")
+    await stream_bench.client.flushall()
+    assert not await scripts.renew(stale)
+    assert not await scripts.finish(stale, EFFECT)
+    assert await stream_bench.client.keys("*") == []
+
+
+async def test_a_renewal_restarts_the_clock_and_counts_nothing(stream_bench: Bench) -> None:
+    """What is renewed is not idle; its delivery count stays that of its starts."""
+    scripts = Scripts(stream_bench.client)
+    delivery = await _delivered(stream_bench, "first")
+    await stream_bench.client.xclaim(STREAM, GROUP, "first", 0, [delivery.entry_id], idle=60_000, justid=True)
+    assert await scripts.renew(delivery)
+    (pending,) = await stream_bench.client.xpending_range(STREAM, GROUP, "-", "+", 10)
+    assert pending["times_delivered"] == 1
+    assert int(pending["time_since_delivered"]) < 10_000
+
+
+async def test_after_an_outage_the_living_have_half_a_lease_to_renew(stream_bench: Bench) -> None:
+    """Every entry looks abandoned after a long outage; sweeping at once would run them twice."""
+    held = await _delivered(stream_bench, "living-or-dead")
+    reader = Reader(
+        stream_bench.client, stream=STREAM, group=GROUP, consumer="sweeper", slots=1, lease_ms=600
+    )
+    await stream_bench.client.xclaim(
+        STREAM, GROUP, held.consumer, 0, [held.entry_id], idle=60_000, justid=True
+    )
+    reader.disturbed()
+    began = asyncio.get_running_loop().time()
+    while not (claimed := await reader.next([])):
+        assert asyncio.get_running_loop().time() - began < 5
+    assert asyncio.get_running_loop().time() - began >= 0.3
+    assert [delivery.entry_id for delivery in claimed] == [held.entry_id]
