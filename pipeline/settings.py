@@ -101,4 +101,6 @@ def _hint(field: str) -> str:
             f"Set it to at least {MIN_SECRET_LENGTH} random characters, the same for every service "
             "(python3 -c 'import secrets; print(secrets.token_hex())')."
         )
+    if field == "smtp_url":
+        return "Set it to the mail server, like smtp://user:password@mail.example:587?starttls=required"
     return ""

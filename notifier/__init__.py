@@ -1,0 +1,1 @@
+"""The notifier service: turns finished jobs into e-mail."""

@@ -1,0 +1,5 @@
+"""Run the notifier: `python -m notifier`."""
+
+from notifier.worker import main
+
+main()

@@ -1,0 +1,150 @@
+"""The notifier: one e-mail for each finished job."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import structlog
+
+from notifier.mailer import Mailer
+from notifier.messages import message_id, result_mail
+from notifier.settings import NotifierSettings
+from pipeline import logging
+from pipeline.clock import now
+from pipeline.errors import ConfigurationError, Failure, JobNotFoundError
+from pipeline.events import JobFinished, ScanUploaded, UnknownEventError, parse_event
+from pipeline.jobs import Jobs
+from pipeline.keys import NOTIFIERS
+from pipeline.service import exit_for, run_worker
+from pipeline.settings import load
+from pipeline.storage import JobRecord, MailReceipt
+from pipeline.streams import (
+    Consumer,
+    Delivery,
+    Effect,
+    PermanentError,
+    Reason,
+    TransientError,
+    connect,
+)
+
+log = structlog.get_logger()
+
+MAILS_AT_ONCE = 4
+_UNTIL_LINK_EXPIRES = 2**31
+"""Deliveries: a mail is tried for as long as its link works, not for a number of times; a mail server may be
+away for hours. `ResultHandler.notify` ends it."""
+_GRACE_S = 25.0
+"""Above the mailer's time-out, so that a stop does not cut off a mail that the server may have taken."""
+
+
+class ResultHandler:
+    """What is done with a delivery of the stream of results.
+
+    Args:
+        settings: Of the notifier.
+        jobs: State of jobs.
+        mailer: Sends mails.
+    """
+
+    def __init__(self, settings: NotifierSettings, jobs: Jobs, mailer: Mailer) -> None:
+        self._settings = settings
+        self._storage = settings.storage
+        self._jobs = jobs
+        self._mailer = mailer
+
+    async def notify(self, delivery: Delivery) -> Effect:
+        """Send the mail of a finished job, unless it was sent before, and return what that changes in Redis.
+
+        Raises:
+            UnknownEventError: The entry is none of this stream.
+            PermanentError: The mail is refused, or its link has expired.
+            TransientError: The mail server is away or busy, or an outcome is not on the disk yet.
+        """
+        job = self._to_be_mailed(delivery)
+        if job is None:
+            return Effect.none()
+        receipt = self._storage.read_mail_receipt(job.job_id)
+        if (
+            receipt is None or receipt.state != "sent"
+        ):  # else a former delivery died before its acknowledgement
+            if now() >= job.links_expire_at:
+                raise PermanentError("The mail was not sent before its link expired.")
+            links = self._settings.links(job)
+            await self._mailer.send(result_mail(job, links, self._failures(job), self._settings.mail_from))
+            self._write_receipt(job, "sent")
+            log.info("mail.sent", job_id=job.job_id)
+        return self._jobs.mail_ended(job.job_id, "sent")
+
+    async def give_up(self, delivery: Delivery, reason: Reason) -> Effect:
+        """Record that a mail will not be sent and return what that changes in Redis."""
+        try:
+            job = self._to_be_mailed(delivery)
+        except UnknownEventError:
+            return Effect.none()  # nothing of ours: the dead letter itself says all there is to say
+        if job is None:
+            return Effect.none()
+        self._write_receipt(job, "failed")
+        log.error("mail.failed", job_id=job.job_id, error=reason.error)
+        return self._jobs.mail_ended(job.job_id, "failed")
+
+    def _to_be_mailed(self, delivery: Delivery) -> JobRecord | None:
+        """Return the job whose end is to be announced; None where nobody waits for a mail."""
+        event = parse_event(delivery.fields)
+        if isinstance(event, ScanUploaded):
+            raise UnknownEventError(f"Expected an event of the stream of results, received {event.type}.")
+        if not isinstance(event, JobFinished):
+            return None
+        try:
+            job = self._storage.read_job(event.job_id)
+        except JobNotFoundError:
+            log.info("mail.job_gone", job_id=event.job_id)
+            return None
+        return job if job.email else None
+
+    def _failures(self, job: JobRecord) -> list[Failure | None]:
+        failures = []
+        for scan in job.scans:
+            failure = self._storage.read_failure(job.job_id, scan.scan_id)
+            if failure is None and not self._storage.result_dir(job.job_id, scan.scan_id).exists():
+                raise TransientError(f"Expected the outcome of scan {scan.scan_id} on disk, found none yet.")
+            failures.append(failure)
+        return failures
+
+    def _write_receipt(self, job: JobRecord, state: Literal["sent", "failed"]) -> None:
+        name = message_id(job, self._settings.mail_from)
+        self._storage.write_mail_receipt(job.job_id, MailReceipt(state=state, message_id=name, at=now()))
+
+
+async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:
+    """Send mails until asked to stop; then finish those that are being sent."""
+    client = connect(settings.redis_url)
+    handler = ResultHandler(settings, Jobs(client, settings.keys), Mailer(settings.smtp_server))
+    consumer = Consumer(
+        client,
+        stream=settings.keys.results,
+        group=NOTIFIERS,
+        dead_stream=settings.keys.dead,
+        handler=handler.notify,
+        on_dead=handler.give_up,
+        slots=MAILS_AT_ONCE,
+        lease_ms=settings.lease_ms,
+        max_deliveries=_UNTIL_LINK_EXPIRES,
+        grace_s=_GRACE_S,
+        log_fields=("job_id", "type"),
+    )
+    try:
+        await consumer.run(stop)
+    finally:
+        await client.aclose()
+
+
+def main() -> None:
+    """Run the notifier from the environment until it is told to stop."""
+    try:
+        settings = load(NotifierSettings)
+    except ConfigurationError as error:
+        exit_for(error)
+    logging.configure("notifier", settings.log_format)
+    run_worker(lambda stop: serve(settings, stop))

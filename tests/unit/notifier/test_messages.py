@@ -1,0 +1,95 @@
+"""What a mail says, and what it must not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+
+import pytest
+
+from notifier.messages import result_mail
+from pipeline.errors import Failure
+from pipeline.links import Links
+from pipeline.storage import JobRecord, ScanRecord
+
+SENDER = "corestream <corestream@hospital.example>"
+LINK = "https://viewer.example/r/token"
+REFUSED = Failure(
+    code="not-a-head", title="No <head> found", detail="Expected a head, received a knee. Send a head."
+)
+CREATED = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
+
+
+def job(scans: int) -> JobRecord:
+    """Return a submission of some scans."""
+    return JobRecord(
+        job_id="a" * 32,
+        created_at=CREATED,
+        links_expire_at=CREATED + timedelta(hours=24),
+        expires_at=CREATED + timedelta(hours=24),
+        email="reader@hospital.example",
+        scans=tuple(ScanRecord(scan_id=f"{n:032x}", sha256="ab" * 32, size_bytes=1) for n in range(scans)),
+    )
+
+
+def mail(failures: list[Failure | None]) -> EmailMessage:
+    """Return the mail of a job that ended so."""
+    links = Links("https://ingest.example", "https://viewer.example", "a" * 32, "token")
+    return result_mail(job(len(failures)), links, failures, SENDER)
+
+
+def bodies(message: EmailMessage) -> tuple[str, str]:
+    """Return text and HTML."""
+    text, html = (message.get_body((kind,)) for kind in ("plain", "html"))
+    assert text is not None
+    assert html is not None
+    return text.get_content(), html.get_content()
+
+
+@pytest.mark.parametrize(
+    ("failures", "subject"),
+    [
+        ([None], "corestream: your scan is ready"),
+        ([None, None], "corestream: your 2 scans are ready"),
+        ([None, REFUSED], "corestream: 1 of your 2 scans is ready"),
+        ([None, None, REFUSED], "corestream: 2 of your 3 scans are ready"),
+        ([REFUSED], "corestream: your scan could not be processed"),
+        ([REFUSED, REFUSED], "corestream: none of your 2 scans could be processed"),
+    ],
+)
+def test_the_subject_says_how_the_job_ended(failures: list[Failure | None], subject: str) -> None:
+    """And nothing of the patient: subjects are shown on locked screens."""
+    assert mail(failures)["Subject"] == subject
+
+
+def test_text_and_html_carry_link_expiry_and_research_use() -> None:
+    """Whichever part a mail program shows, it is enough."""
+    for body in bodies(mail([None])):
+        assert LINK in body
+        assert "23 November 2026, 18:00 UTC" in body
+        assert "Research use only. Not for diagnosis." in body
+
+
+def test_a_failure_is_told_with_its_number_and_what_to_do() -> None:
+    """A failure is a result."""
+    text, html = bodies(mail([None, REFUSED]))
+    assert (
+        "Scan 2 of 2 has no result: No <head> found.\nExpected a head, received a knee. Send a head." in text
+    )
+    assert "Scan 2 of 2 has no result: No &lt;head&gt; found." in html
+    assert "Scan 1" not in text + html
+
+
+def test_machines_are_told_that_a_machine_writes() -> None:
+    """So that no out-of-office answer comes back."""
+    message = mail([None])
+    assert message["Auto-Submitted"] == "auto-generated"
+    assert message["X-Auto-Response-Suppress"] == "All"
+
+
+def test_every_try_has_the_same_message_id_on_the_senders_domain() -> None:
+    """A repeat after a crash can be recognised as one."""
+    first, second = mail([None])["Message-ID"], mail([None])["Message-ID"]
+    assert first == second
+    assert first.startswith("<result.")
+    assert first.endswith("@hospital.example>")
