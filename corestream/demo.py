@@ -18,7 +18,7 @@ from corestream.job_text import job_text, scan_line
 from corestream.mail.mailbox import Mail, Mailbox
 from corestream.up.command import say_addresses, words_for_errors
 from corestream.up.plan import Plan, prepared
-from corestream.up.ports import PortUnavailableError, free_port, require_port
+from corestream.up.ports import free_ports
 from corestream.up.run import run
 from pipeline import logging
 from pipeline.settings import INGEST_PORT, PREFIX
@@ -41,14 +41,17 @@ def demo(
     for name in [name for name in os.environ if name.startswith(PREFIX) and name not in _KEPT_SETTINGS]:
         del os.environ[name]  # a demo uses no real Redis, mail server or data
     logging.configure("demo", None)
-    port = _find_ports()
+    port = free_ports(_PORTS, first=INGEST_PORT)
     folder = _FOLDER / str(port)
     shutil.rmtree(folder, ignore_errors=True)  # of the last demo; its ports are free, so it has ended
     with words_for_errors():
         with err.status("making a synthetic scan"):
             scan = write_samples(folder / "samples", count=1)[0]
         with prepared(folder / "data", host="127.0.0.1", port=port, workers=1) as plan:
-            worked = asyncio.run(run(plan, partial(_show, plan, scan, once=once)))
+            log = folder / "services.log"
+            err.print(f"The services start; their log is {log}")
+            with log.open("wb") as output:
+                worked = asyncio.run(run(plan, partial(_show, plan, scan, once=once), output))
     if once and not worked:
         raise typer.Exit(ExitStatus.FAILED)
 
@@ -84,19 +87,6 @@ async def _wait_for_mail(mailbox: Mailbox, link: str) -> Mail | None:
                 return mail
         await asyncio.sleep(_POLL_S)
     return None
-
-
-def _find_ports() -> int:
-    """Return the first of the usual ports if they are free, else of others."""
-    port = INGEST_PORT
-    while True:
-        try:
-            for offset in range(_PORTS):
-                require_port("127.0.0.1", port + offset, "demo")
-        except PortUnavailableError:
-            port = free_port()
-        else:
-            return port
 
 
 if __name__ == "__main__":

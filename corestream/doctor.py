@@ -13,20 +13,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 import typer
 from rich.markup import escape
 
 from corestream.console import ExitStatus, out
 from corestream.up import redis_server
+from notifier.settings import NotifierSettings
 from pipeline.errors import ConfigurationError
 from pipeline.settings import PREFIX, load
 from pipeline.streams import connect, durability_warnings
+from processor.models import resolve_model
 from processor.settings import ProcessorSettings
 
 _ANSWER_TIMEOUT_S = 5
-_SMTP_PORTS = {"smtp": 25, "smtps": 465}
 _VIEWER_FILES = ("papaya.js", "papaya.css")
 _MIN_REDIS = (6, 2)
 _GIB = 1024**3
@@ -127,6 +127,14 @@ def _tensorflow(_settings: ProcessorSettings) -> Finding:
     return Finding("TensorFlow", "missing", "pip install 'corestream[processor]' on the machine that detects")
 
 
+def _model(settings: ProcessorSettings) -> Finding:
+    try:
+        found = resolve_model(settings.model, settings.model_dir)
+    except ConfigurationError as error:
+        return Finding("model", "missing", str(error))
+    return Finding("model", "ok", f"{found.name}: {found.description}")
+
+
 def _viewer_files(_settings: ProcessorSettings) -> Finding:
     spec = importlib.util.find_spec("viewer")
     folders = (
@@ -141,18 +149,19 @@ def _viewer_files(_settings: ProcessorSettings) -> Finding:
 
 
 def _mail(_settings: ProcessorSettings) -> Finding:
-    url = os.environ.get(f"{PREFIX}SMTP_URL")
-    if not url:
+    if not os.environ.get(f"{PREFIX}SMTP_URL"):
         if importlib.util.find_spec("aiosmtpd"):
             return Finding(
                 "mail", "note", "caught by `corestream up`, not sent. Set CORESTREAM_SMTP_URL to send it."
             )
         return Finding("mail", "missing", "Set CORESTREAM_SMTP_URL, or pip install 'corestream[local]'.")
-    parts = urlsplit(url)
-    address = (parts.hostname or "", parts.port or _SMTP_PORTS.get(parts.scheme, 25))
-    shown = f"{address[0]}:{address[1]}"  # never the password
     try:
-        socket.create_connection(address, timeout=_ANSWER_TIMEOUT_S).close()
+        server = load(NotifierSettings).smtp_server
+    except ConfigurationError as error:
+        return Finding("mail", "missing", str(error))
+    shown = f"{server.host}:{server.port}"  # never the password
+    try:
+        socket.create_connection((server.host, server.port), timeout=_ANSWER_TIMEOUT_S).close()
     except OSError as error:
         return Finding(
             "mail", "missing", f"Expected a mail server at {shown}, but: {error}. Check CORESTREAM_SMTP_URL."

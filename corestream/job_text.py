@@ -60,19 +60,28 @@ def _line(name: str, value: str) -> str:
     return f"  [dim]{name:<9}[/] {escape(value)}"
 
 
+def report_text(report: Mapping[str, Any]) -> str:
+    """Return what a report says as rich markup: number, map, model, warnings."""
+    return "\n".join(_line(*fact) for fact in _report_facts(report))
+
+
 def _scan_facts(scan: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = []
     if error := scan.get("error"):
         facts.append(("why", f"{error['title']}. {error['detail']} ({error['code']})"))
     if report := scan.get("report"):
-        facts += [
-            ("estimate", estimate_text(report)),
-            ("", report["core_estimate"]["note"]),
-            ("map", finding_text(report)),
-            ("model", f"{report['model']['name']}: {report['model']['description']}"),
-        ]
-        facts += [("warning", warning) for warning in report["warnings"]]
-        facts += [("viewer", scan["viewer_url"])]
-        facts += [(name, url) for name, url in scan["files"].items()]
-        facts += [("", report["research_use_only"])]
+        facts += _report_facts(report)
+        facts.append(("viewer", scan["viewer_url"]))
+        facts += scan["files"].items()
     return facts
+
+
+def _report_facts(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("estimate", estimate_text(report)),
+        ("", report["core_estimate"]["note"]),
+        ("map", finding_text(report)),
+        ("model", f"{report['model']['name']}: {report['model']['description']}"),
+        *(("warning", warning) for warning in report["warnings"]),
+        ("", report["research_use_only"]),
+    ]

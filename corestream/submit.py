@@ -145,10 +145,10 @@ def _sign(job_id: str, server: str, data: Path, key: str | None) -> str:
     try:
         record = Storage(data).read_job(job_id)
         key = key or (data / SECRET_FILE).read_text(encoding="ascii").strip()
-    except (JobNotFoundError, OSError) as error:
+    except (JobNotFoundError, OSError):
         fail(
-            f"Expected the job's record and the key under {data} to make its link, but: {error} "
-            "Give the status URL that `corestream submit` printed, or --data.",
+            f"Expected job {job_id} and the key that signs its link under {data}, found no such. "
+            "Give the status URL that `corestream submit` printed, or the folder with --data.",
             ExitStatus.USAGE,
         )
     token = Tokens(key).issue(job_id, record.links_expire_at)

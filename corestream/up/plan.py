@@ -12,10 +12,13 @@ from pathlib import Path
 from corestream.service_commands import service_command
 from corestream.up import redis_server
 from corestream.up.data_folder import claimed, secret_key
-from corestream.up.ports import free_port, require_port
+from corestream.up.ports import free_ports, require_port
 from corestream.up.supervisor import Service
+from ingest.settings import IngestSettings
+from notifier.settings import NotifierSettings
 from pipeline.settings import PREFIX, load
 from processor.settings import ProcessorSettings
+from viewer.settings import ViewerSettings
 
 _LOCAL = "127.0.0.1"
 _GRACE_S = 40
@@ -88,6 +91,8 @@ def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan
         _set("INGEST_PORT", str(port))
         _set("VIEWER_PORT", str(port + 1))
         settings = load(ProcessorSettings)
+        for others in (IngestSettings, NotifierSettings, ViewerSettings):
+            load(others)
         yield Plan(
             upload_url=settings.public_url.rstrip("/"),
             viewer_url=settings.viewer_url.rstrip("/"),
@@ -120,7 +125,7 @@ def _own_services(workers: int, processor_grace_s: float) -> list[Service]:
 
 def _mail_catcher(folder: Path, page_port: int) -> Service:
     require_port(_LOCAL, page_port, "page of caught mails")
-    smtp_port = free_port()
+    smtp_port = free_ports()
     _set("SMTP_URL", f"smtp://{_LOCAL}:{smtp_port}")
     command = (
         *(sys.executable, "-m", "corestream", "catch-mail", "--dir", str(folder / "mail")),

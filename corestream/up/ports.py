@@ -44,8 +44,25 @@ def require_port(host: str, port: int, purpose: str) -> None:
         ) from error
 
 
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+def free_ports(count: int = 1, *, first: int | None = None) -> int:
+    """Return the first of some consecutive ports of 127.0.0.1 that nobody listens on.
+
+    Args:
+        count: How many.
+        first: Taken if it and those after it are free.
+    """
+    while True:
+        port = _any_free_port() if first is None else first
+        first = None
+        try:
+            for offset in range(count):
+                require_port("127.0.0.1", port + offset, "search")
+        except PortUnavailableError:
+            continue
+        return port
+
+
+def _any_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

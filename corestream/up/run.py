@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import aiohttp
 import structlog
@@ -16,12 +16,14 @@ from corestream.up.supervisor import Supervisor
 log = structlog.get_logger()
 ResultT = TypeVar("ResultT")
 
-_POLL_S = 0.1
+_POLL_S = 0.2
 _SAY_WHY_EVERY_S = 15
 _ANSWER_TIMEOUT_S = 5
 
 
-async def run(plan: Plan, body: Callable[[], Awaitable[ResultT]]) -> ResultT | None:
+async def run(
+    plan: Plan, body: Callable[[], Awaitable[ResultT]], output: IO[bytes] | None = None
+) -> ResultT | None:
     """Start every service, do something once they are ready, and stop them.
 
     A first SIGTERM, SIGINT or SIGHUP stops: services finish what they are at. A second one kills.
@@ -29,6 +31,7 @@ async def run(plan: Plan, body: Callable[[], Awaitable[ResultT]]) -> ResultT | N
     Args:
         plan: What to run.
         body: Is called when every service is ready; its end is the end of the installation.
+        output: Where services write; None for where this process does.
 
     Returns:
         What the body returned, or None where it was stopped before.
@@ -38,7 +41,7 @@ async def run(plan: Plan, body: Callable[[], Awaitable[ResultT]]) -> ResultT | N
         OSError: A program could not be started.
     """
     stop = asyncio.Event()
-    async with Supervisor(plan.services) as supervisor:
+    async with Supervisor(plan.services, output) as supervisor:
 
         def on_signal() -> None:
             if stop.is_set():
@@ -66,21 +69,21 @@ async def _when_ready(plan: Plan, body: Callable[[], Awaitable[ResultT]]) -> Res
 
 
 async def _wait_until_ready(urls: Mapping[str, str]) -> None:
-    """Return once every service answers that it can work; say now and then what it waits for."""
+    """Return once every service answers that it can work; say now and then what is waited for."""
     timeout = aiohttp.ClientTimeout(total=_ANSWER_TIMEOUT_S)
     # trust_env stays off: a proxy has no business between services of one machine.
     async with aiohttp.ClientSession(timeout=timeout) as http:
-        loop = asyncio.get_running_loop()
-        say_at_s = loop.time() + _SAY_WHY_EVERY_S
-        while True:
-            answers = await asyncio.gather(*(_why_not_ready(http, url) for url in urls.values()))
-            missing = {name: why for name, why in zip(urls, answers, strict=True) if why}
-            if not missing:
-                return
-            if loop.time() > say_at_s:
-                log.warning("up.waiting", **missing)
-                say_at_s = loop.time() + _SAY_WHY_EVERY_S
-            await asyncio.sleep(_POLL_S)
+        await asyncio.gather(*(_wait_for(http, name, url) for name, url in urls.items()))
+
+
+async def _wait_for(http: aiohttp.ClientSession, name: str, url: str) -> None:
+    loop = asyncio.get_running_loop()
+    say_at_s = loop.time() + _SAY_WHY_EVERY_S
+    while why := await _why_not_ready(http, url):
+        if loop.time() > say_at_s:
+            log.warning("up.waiting", child=name, why=why)
+            say_at_s = loop.time() + _SAY_WHY_EVERY_S
+        await asyncio.sleep(_POLL_S)
 
 
 async def _why_not_ready(http: aiohttp.ClientSession, url: str) -> str | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 import structlog
 
@@ -49,10 +49,11 @@ class Supervisor:
 
     Args:
         services: What to run, in the environment of this process.
+        output: Where they write; None for where this process does.
     """
 
-    def __init__(self, services: Sequence[Service]) -> None:
-        self._children = [_Child(service) for service in services]
+    def __init__(self, services: Sequence[Service], output: IO[bytes] | None = None) -> None:
+        self._children = [_Child(service, output) for service in services]
         self._runs: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -88,8 +89,9 @@ class Supervisor:
 class _Child:
     """One service and the process it is at the moment."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, output: IO[bytes] | None) -> None:
         self.service = service
+        self._output = output
         self.hurry = asyncio.Event()
         self._stopping = asyncio.Event()
         self._process: Process | None = None
@@ -119,6 +121,8 @@ class _Child:
         self._process = await asyncio.create_subprocess_exec(
             *tethered(self.service.command),
             stdin=asyncio.subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
             # A terminal sends Ctrl-C to every process of the session: Redis would end before the services.
             start_new_session=True,
         )

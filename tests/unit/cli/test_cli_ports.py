@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from corestream.up.ports import PortUnavailableError, free_port, require_port
+from corestream.up.ports import PortUnavailableError, free_ports, require_port
 
 
 def test_a_taken_port_is_named_with_its_purpose_and_what_to_do() -> None:
@@ -18,8 +18,8 @@ def test_a_taken_port_is_named_with_its_purpose_and_what_to_do() -> None:
 
 
 def test_a_free_port_can_be_listened_on() -> None:
-    """What `free_port` gives is free."""
-    require_port("127.0.0.1", free_port(), "viewer")
+    """What `free_ports` gives is free."""
+    require_port("127.0.0.1", free_ports(), "viewer")
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
@@ -27,3 +27,12 @@ def test_an_address_of_another_machine_is_refused_in_words(host: str) -> None:
     """The message names the option that is wrong."""
     with pytest.raises(PortUnavailableError, match="--host"):
         require_port(host, 7605, "upload page")
+
+
+def test_the_usual_ports_are_taken_where_they_are_free() -> None:
+    """A demo beside a running installation takes others, in a row."""
+    usual = free_ports(3)
+    assert free_ports(3, first=usual) == usual
+    with socket.create_server(("127.0.0.1", usual + 2)):
+        others = free_ports(3, first=usual)
+    assert others + 2 < usual or others > usual + 2

@@ -1,0 +1,80 @@
+"""`corestream detect`: the detection alone, without a queue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from corestream.console import ExitStatus, err, fail, out
+from corestream.job_text import report_text
+from pipeline.errors import ConfigurationError, ScanRefusedError
+
+ModelOption = Annotated[
+    str, typer.Option(envvar="CORESTREAM_MODEL", help="A name (`corestream model list`) or a weights file.")
+]
+ModelDirOption = Annotated[
+    Path, typer.Option(envvar="CORESTREAM_MODEL_DIR", help="Where `corestream model fetch` keeps weights.")
+]
+DEFAULT_MODEL = "demo"
+DEFAULT_MODEL_DIR = Path("models")
+
+
+def detect(
+    files: Annotated[
+        list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="NIfTI volumes.")
+    ],
+    output: Annotated[Path, typer.Option("-o", "--output", file_okay=False, help="Where results go.")] = Path(
+        "results"
+    ),
+    model: ModelOption = DEFAULT_MODEL,
+    model_dir: ModelDirOption = DEFAULT_MODEL_DIR,
+) -> None:
+    """Run the detection on volumes; each gets a folder of its own with map, picture and report.
+
+    Exit status: 0 every volume has a result, 1 one was refused, 2 wrong arguments.
+    """
+    from processor.detect import detect_scan, load_detector  # noqa: PLC0415 - TensorFlow takes seconds
+    from processor.models import resolve_model  # noqa: PLC0415
+
+    folders = _folders(files, output)
+    try:
+        chosen = resolve_model(model, model_dir)
+        with err.status(f"loading the network {model}"):
+            detector = load_detector(chosen)
+    except ConfigurationError as error:
+        fail(str(error), ExitStatus.USAGE)
+    refused = 0
+    for path, folder in zip(files, folders, strict=True):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with err.status(f"detecting {path.name}"):
+                detect_scan(path, folder, detector, model=chosen, job_id=None, scan_id=None)
+        except ScanRefusedError as error:
+            refused += 1
+            err.print(f"{path}: {error}", style="red", markup=False)
+        except OSError as error:
+            fail(f"{path}: {error}", ExitStatus.USAGE)
+        else:
+            report = json.loads((folder / "report.json").read_bytes())
+            out.print(f"\n[bold]{escape(str(path))}[/]\n{report_text(report)}")
+            out.print(f"  files     {folder}/", markup=False)
+    if refused:
+        raise typer.Exit(ExitStatus.FAILED)
+
+
+def _folders(files: Sequence[Path], output: Path) -> list[Path]:
+    """Return a folder for each volume, named after it; ends the command where two would share one."""
+    folders = [output / path.name.removesuffix(".gz").removesuffix(".nii") for path in files]
+    for number, folder in enumerate(folders):
+        if folder in folders[:number]:
+            fail(
+                f"Expected volumes of different names, received two whose results would go to {folder}. "
+                "Run them one by one with different -o.",
+                ExitStatus.USAGE,
+            )
+    return folders
