@@ -8,6 +8,8 @@ deletes the entry, and only by its present owner. Entries of dead consumers are 
 Needs Redis 6.2 or any Valkey. Knows nothing of what the entries mean.
 """
 
+from redis.exceptions import RedisError
+
 from pipeline.streams.client import connect, durability_warnings, wait_until_ready
 from pipeline.streams.consumer import Consumer
 from pipeline.streams.dead import DeadLetter, DeadLetters
@@ -25,6 +27,7 @@ __all__ = [
     "Effect",
     "PermanentError",
     "Reason",
+    "RedisError",
     "StreamStats",
     "TransientError",
     "connect",

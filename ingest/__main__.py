@@ -1,0 +1,5 @@
+"""Run the upload service: `python -m ingest`."""
+
+from ingest.app import main
+
+main()

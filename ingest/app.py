@@ -1,0 +1,138 @@
+"""The upload service: builds it from its settings, and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+from aiohttp import web
+
+from ingest.access import Access
+from ingest.documents import json_response
+from ingest.pages import Pages
+from ingest.settings import IngestSettings
+from ingest.status import Status
+from ingest.submission import Submissions
+from ingest.sweeper import Sweeper
+from pipeline import logging
+from pipeline.errors import ConfigurationError
+from pipeline.jobs import Jobs
+from pipeline.keys import NOTIFIERS, PROCESSORS
+from pipeline.service import exit_for
+from pipeline.settings import load
+from pipeline.storage import Storage
+from pipeline.streams import RedisError, connect, ensure_group
+from pipeline.web.app import Check, build_app, run
+
+log = structlog.get_logger()
+
+SWEEP_EVERY_S = 60.0
+_PING_TIMEOUT_S = 2.0
+
+
+def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> web.Application:
+    """Return the upload service.
+
+    Args:
+        settings: Of this service.
+        sweep_every_s: Between two sweeps, seconds.
+
+    Raises:
+        ConfigurationError: DATA_DIR cannot be used.
+    """
+    storage = _storage(settings)
+    client = connect(settings.redis_url)
+    keys = settings.keys
+    jobs = Jobs(client, keys)
+    door = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="door")
+
+    async def redis() -> str | None:
+        try:
+            async with asyncio.timeout(_PING_TIMEOUT_S):
+                await client.ping()
+        except (RedisError, TimeoutError) as error:
+            return f"Expected Redis to answer, but: {str(error) or 'it is silent'}."
+        return None
+
+    async def ensure_groups() -> None:
+        await ensure_group(client, keys.scans, PROCESSORS)
+        await ensure_group(client, keys.results, NOTIFIERS)
+
+    async def lifetime(_app: web.Application) -> AsyncIterator[None]:
+        sweeper = Sweeper(storage, jobs, ensure_groups, sweep_every_s)
+        task = asyncio.create_task(sweeper.run())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        door.shutdown(cancel_futures=True)
+        await client.aclose()
+
+    app = build_app(
+        templates=Path(__file__).parent / "templates",
+        checks={"redis": redis, "disk": _disk(storage, settings.min_free_bytes)},
+    )
+    app.cleanup_ctx.append(lifetime)
+    _add_routes(
+        app,
+        Submissions(settings, storage=storage, jobs=jobs, redis=redis, door=door),
+        Access(settings.tokens, storage),
+        Status(settings, storage, jobs),
+        settings,
+    )
+    return app
+
+
+def _add_routes(
+    app: web.Application, submissions: Submissions, access: Access, status: Status, settings: IngestSettings
+) -> None:
+    pages = Pages(settings, access, status)
+
+    async def read_job(request: web.Request) -> web.Response:
+        return json_response(await status.read(access.job(request)))
+
+    app.router.add_get("/", pages.upload)
+    app.router.add_get("/jobs/{job_id}", pages.job)
+    app.router.add_post("/api/jobs", submissions.post)
+    app.router.add_get("/api/jobs/{job_id}", read_job)
+
+
+def _storage(settings: IngestSettings) -> Storage:
+    storage = settings.storage
+    try:
+        storage.create_folders()
+    except OSError as error:
+        raise ConfigurationError(
+            f"CORESTREAM_DATA_DIR is {str(settings.data_dir)!r}: expected a folder that can be written, "
+            f"but: {error.strerror}. Name another, or change its owner."
+        ) from error
+    return storage
+
+
+def _disk(storage: Storage, min_free_bytes: int) -> Check:
+    async def check() -> str | None:
+        if not os.access(storage.incoming, os.W_OK | os.X_OK):
+            return "Expected a DATA_DIR that can be written, found none."
+        free = storage.free_bytes()
+        if free < min_free_bytes:
+            return f"Expected {min_free_bytes:,} bytes free (MIN_FREE_BYTES), found {free:,}."
+        return None
+
+    return check
+
+
+def main() -> None:
+    """Run the upload service from the environment until it is told to stop."""
+    try:
+        settings = load(IngestSettings)
+        logging.configure("ingest", settings.log_format)
+        app = build(settings)
+    except ConfigurationError as error:
+        exit_for(error)
+    log.info("ingest.starting", host=settings.host, port=settings.ingest_port)
+    run(app, host=settings.host, port=settings.ingest_port)

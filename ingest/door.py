@@ -1,0 +1,92 @@
+"""The door: what comes in is one whole NIfTI volume, and leaves its names outside.
+
+Everything is decided in one pass over the upload, a chunk at a time: memory does not depend on what the
+upload claims or holds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from isal import igzip
+
+from ingest.nifti import NIFTI1_BYTES, Layout, header_bytes, read_layout
+from ingest.source import Source
+from pipeline.web.problems import ProblemError
+
+
+def admit(upload: Path, target: Path, *, max_bytes: int) -> tuple[str, ...]:
+    """Check an upload and write what is kept of it: a fresh header and its voxels, gzip-compressed.
+
+    Args:
+        upload: The file as received; is left as it is.
+        target: The file to write; complete and fsynced on return, absent after an error.
+        max_bytes: Most bytes the upload may have when inflated.
+
+    Returns:
+        The names of what was removed: header fields with text, `extensions`, `trailing bytes`.
+
+    Raises:
+        ProblemError: The upload is not accepted; says why.
+        OSError: The disk refuses.
+    """
+    try:
+        with upload.open("rb") as file, target.open("xb") as kept:
+            removed = _copy(Source(file, max_bytes=max_bytes), kept)
+            os.fsync(kept.fileno())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return removed
+
+
+def _copy(source: Source, kept: BinaryIO) -> tuple[str, ...]:
+    head = source.take(NIFTI1_BYTES)
+    if len(head) < NIFTI1_BYTES and (source.cut_off or head[:4] in _HEADER_STARTS):
+        raise _incomplete("a header of at least 348 bytes", f"{len(head):,} bytes")
+    size = header_bytes(head)
+    head += source.take(size - len(head))
+    if len(head) < size:
+        raise _incomplete(f"a header of {size:,} bytes", f"{len(head):,}")
+    layout = read_layout(head)
+    between = source.take(layout.offset_bytes - size)
+    removed = list(layout.removed)
+    if any(head[-4:]) or any(between):
+        removed.append("extensions")
+    with igzip.IGzipFile(filename="", mode="wb", fileobj=kept, mtime=0) as compressed:
+        compressed.write(layout.fresh_header)
+        if _copy_voxels(source, compressed, layout):
+            removed.append("trailing bytes")
+    kept.flush()
+    return tuple(removed)
+
+
+_HEADER_STARTS = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}
+
+
+def _copy_voxels(source: Source, compressed: BinaryIO, layout: Layout) -> bool:
+    """Copy the voxels, read on to the end of the upload, and return whether there was more than voxels."""
+    missing = layout.data_bytes
+    trailing = False
+    for piece in source.rest():
+        compressed.write(piece[:missing])
+        trailing = trailing or len(piece) > missing
+        missing -= min(missing, len(piece))
+    if missing:
+        received = layout.data_bytes - missing
+        raise _incomplete(f"{layout.data_bytes:,} bytes of voxels ({layout.description})", f"{received:,}")
+    if source.cut_off:
+        raise _incomplete("a gzip file with its checksum at the end", "one that ends before it")
+    return trailing
+
+
+def _incomplete(expected: str, received: str) -> ProblemError:
+    return ProblemError(
+        status=422,
+        code="scan-incomplete",
+        title="Scan incomplete",
+        detail=f"Expected {expected}, received {received}. The file was cut off on its way, or its header "
+        "is wrong: copy or export the scan again and submit that.",
+    )

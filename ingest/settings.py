@@ -1,0 +1,22 @@
+"""Settings of the upload service."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from pipeline.settings import INGEST_PORT, PipelineSettings
+
+_MIB = 1024**2
+
+
+class IngestSettings(PipelineSettings):
+    """What the upload service needs beside what the services share."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    ingest_port: int = Field(default=INGEST_PORT, ge=1, le=65_535)
+    max_upload_bytes: int = Field(default=500 * _MIB, ge=1)
+    """Largest scan, as uploaded and as inflated."""
+    max_files_per_job: int = Field(default=5, ge=1)
+    min_free_bytes: int = Field(default=1024 * _MIB, ge=0)
+    """Uploads never take the disk below this; results, mails and Redis's append-only file need it."""

@@ -1,0 +1,99 @@
+"""Puts right, every minute, what crashes and outages leave behind."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from pydantic import ValidationError
+
+from pipeline.clock import now
+from pipeline.errors import JobNotFoundError
+from pipeline.jobs import Jobs
+from pipeline.storage import JobRecord, Storage
+from pipeline.streams import RedisError
+
+log = structlog.get_logger()
+
+_ABANDONED_AFTER_S = 3600.0
+"""No upload is silent for an hour, and no acceptance takes one."""
+
+
+@dataclass(frozen=True)
+class Sweeper:
+    """Removes what was abandoned or has expired, and queues what was accepted and is not in line.
+
+    Each sweep does all it can without Redis first; a Redis that is away costs it nothing but the rest.
+
+    Attributes:
+        storage: Where jobs lie.
+        jobs: State of jobs.
+        ensure_groups: Creates the consumer groups, unless they exist.
+        every_s: Between the end of a sweep and the next, seconds.
+    """
+
+    storage: Storage
+    jobs: Jobs
+    ensure_groups: Callable[[], Awaitable[None]]
+    every_s: float
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            try:
+                await self.sweep()
+            except RedisError as error:
+                log.warning("sweep.redis_away", error=str(error))
+            except Exception:  # the loop's edge: the next sweep may go well
+                log.exception("sweep.failed")
+            await asyncio.sleep(self.every_s)
+
+    async def sweep(self) -> None:
+        """Sweep once.
+
+        Raises:
+            RedisError: Redis is away; what needs no Redis has been done.
+        """
+        await asyncio.to_thread(self._remove_abandoned)
+        records = await asyncio.to_thread(self._records)
+        expired = [record for record in records if record.expires_at <= now()]
+        for record in expired:
+            await asyncio.to_thread(self.storage.delete_job, record.job_id)
+            log.info("job.expired", job_id=record.job_id)
+        await self.ensure_groups()
+        for record in expired:
+            await self.jobs.forget(record.job_id)
+        for record in records:
+            if record.expires_at > now() and (queued := await self.jobs.enqueue(record, self.storage)):
+                log.warning("job.put_back_in_line", job_id=record.job_id, scans=queued)
+
+    def _records(self) -> list[JobRecord]:
+        records = []
+        for job_id in self.storage.job_ids():
+            try:
+                records.append(self.storage.read_job(job_id))
+            except JobNotFoundError:  # deleted since it was listed
+                continue
+            except ValidationError as error:  # one damaged record must not keep the others waiting
+                log.warning("job.record_damaged", job_id=job_id, wrong=error.error_count())
+        return records
+
+    def _remove_abandoned(self) -> None:
+        unfinished = (job for job in self.storage.jobs.iterdir() if not (job / "job.json").exists())
+        for path in (*_older(self.storage.incoming.glob("*.part")), *_older(unfinished)):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+            log.info("sweep.removed_abandoned", kind=path.parent.name)
+
+
+def _older(paths: Iterable[Path]) -> list[Path]:
+    """Return those that have not been touched for so long that nobody is at work on them."""
+    limit = time.time() - _ABANDONED_AFTER_S
+    return [path for path in paths if path.exists() and path.stat().st_mtime < limit]
