@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 from infra.locked_requirements import normalised, requirements, subset
-from pipeline.keys import NOTIFIERS, PROCESSORS
 from pipeline.settings import INGEST_PORT, VIEWER_PORT
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,11 +38,11 @@ def test_there_is_a_stage_for_every_service_of_the_compose_file() -> None:
 @pytest.mark.parametrize(
     ("service", "check"),
     [
-        ("ingest", ["http", str(INGEST_PORT)]),
-        ("viewer", ["http", str(VIEWER_PORT)]),
-        ("mail-catcher", ["http", "7607"]),
-        ("processor", ["consumer", PROCESSORS]),
-        ("notifier", ["consumer", NOTIFIERS]),
+        ("ingest", ["server", str(INGEST_PORT)]),
+        ("viewer", ["server", str(VIEWER_PORT)]),
+        ("mail-catcher", ["server", "7607"]),
+        ("processor", ["worker"]),
+        ("notifier", ["worker"]),
     ],
 )
 def test_every_image_checks_its_own_health(service: str, check: list[str]) -> None:
