@@ -90,8 +90,8 @@ def _scale(part: Array) -> Levels:
 
 def _smooth(levels: Levels) -> Levels:
     """Smooth by a Gaussian; the array is of integers, so that fractions are dropped after every axis."""
-    smoothed: Levels = ndimage.gaussian_filter(levels, SIGMA_VOXELS, truncate=TRUNCATE_SIGMAS)
-    return smoothed
+    smoothed = ndimage.gaussian_filter(levels, SIGMA_VOXELS, truncate=TRUNCATE_SIGMAS)
+    return np.asarray(smoothed, dtype=np.int16)
 
 
 def _darker_side(normalised: Array, where: npt.NDArray[np.bool_]) -> Side:

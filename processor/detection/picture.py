@@ -1,0 +1,228 @@
+"""The one-page summary: axial slices of the scan with the saliency map over them, and what must be said.
+
+Slices are seen from below, as radiologists have it: the patient's right is on the left of the picture,
+anterior is up.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from processor.detection.grid import GRID_SHAPE, Volume
+from processor.detection.preprocessing import WINDOW_HU
+from processor.detection.saliency import FULL_SCALE, Voxel
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+Affine: TypeAlias = npt.NDArray[np.float64]
+Box: TypeAlias = tuple[int, int, int, int]
+
+COLUMNS, ROWS = 5, 4
+SLICE_STEP = 6
+"""Voxels from slice to slice: 20 of them span the brain."""
+FIRST_SLICE = 8
+MIDDLE_SLICE = 76
+LEAST_SHOWN = 10
+"""Levels below are not painted, so that the scan can be read there."""
+
+_TILE = (248, 309)
+"""Width and height of a slice in the picture, pixels; 1.7 times its voxels."""
+_GAP = 6
+_MARGIN = 28
+_BAR_WIDTH = 16
+_BAR_COLUMN = 84
+_HEADER_HEIGHT = 122
+_LINE_HEIGHT = 24
+
+_PAPER = (13, 15, 18)
+_INK = (238, 240, 242)
+_FAINT = (160, 166, 173)
+_AMBER = (255, 191, 71)
+_OPACITY = (0.30, 0.80)
+"""Of the map's colour at `LEAST_SHOWN` and at full scale."""
+_COLOURS = ((0.0, (92, 16, 110)), (0.35, (206, 42, 74)), (0.7, (250, 128, 20)), (1.0, (255, 240, 120)))
+"""Purple, red, orange, yellow: each lighter than the one before, none of them gray."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What stands around the slices.
+
+    Attributes:
+        number: The estimate with its unit.
+        error: How far it is usually off.
+        finding: What the map shows, a sentence.
+        notes: Further sentences, a line each.
+        warning: The line that must be seen.
+    """
+
+    number: str
+    error: str
+    finding: str
+    notes: Sequence[str]
+    warning: str
+
+
+def shown_slices(peak: Voxel | None) -> list[int]:
+    """Return the third indices of the 20 slices; one of them goes through the peak."""
+    through = MIDDLE_SLICE if peak is None else peak[2]
+    first = FIRST_SLICE + (through - FIRST_SLICE) % SLICE_STEP
+    return [first + n * SLICE_STEP for n in range(COLUMNS * ROWS)]
+
+
+def summary_png(
+    volume_hu: npt.NDArray[Any], levels: Volume, peak: Voxel | None, affine: Affine, caption: Caption
+) -> bytes:
+    """Draw the summary; the same arguments give the same bytes.
+
+    Args:
+        volume_hu: (146, 182, 133) on the grid, Hounsfield units.
+        levels: (146, 182, 133), the saliency map, 0 ... 100.
+        peak: Voxel of the largest level, if any.
+        affine: (4, 4), voxel space to the world space in which positions are given, RAS millimetres.
+        caption: The words.
+
+    Returns:
+        bytes: A PNG file.
+    """
+    slices = shown_slices(peak)
+    width = COLUMNS * _TILE[0] + (COLUMNS - 1) * _GAP + 2 * _MARGIN + _BAR_COLUMN
+    mosaic_height = ROWS * _TILE[1] + (ROWS - 1) * _GAP
+    notes = [line for note in caption.notes for line in _wrap(note, width - 2 * _MARGIN)]
+    height = _HEADER_HEIGHT + mosaic_height + _LINE_HEIGHT * (len(notes) + 2) + _MARGIN
+    page = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(page)
+    _draw_header(draw, caption, width)
+    for number, k in enumerate(slices):
+        row, column = divmod(number, COLUMNS)
+        corner = (_MARGIN + column * (_TILE[0] + _GAP), _HEADER_HEIGHT + row * (_TILE[1] + _GAP))
+        page.paste(_tile(volume_hu[:, :, k], levels[:, :, k]), corner)
+        _label_tile(draw, corner, _z_mm(affine, k))
+        if peak is not None and k == peak[2]:
+            _mark_peak(draw, corner, peak)
+    bar_left = width - _MARGIN - _BAR_COLUMN + 24
+    _draw_bar(
+        page,
+        draw,
+        (bar_left, _HEADER_HEIGHT + 24, bar_left + _BAR_WIDTH, _HEADER_HEIGHT + mosaic_height - 24),
+    )
+    y = _HEADER_HEIGHT + mosaic_height + _LINE_HEIGHT // 2
+    for line in notes:
+        draw.text((_MARGIN, y), line, _FAINT, _font(17))
+        y += _LINE_HEIGHT
+    draw.text((_MARGIN, y + 4), caption.warning, _AMBER, _font(20))
+    return _encode(page)
+
+
+def _draw_header(draw: ImageDraw.ImageDraw, caption: Caption, width: int) -> None:
+    draw.text((_MARGIN, 20), "Core estimate", _FAINT, _font(17))
+    draw.text((_MARGIN, 40), caption.number, _INK, _font(42))
+    draw.text((_MARGIN, 90), caption.error, _FAINT, _font(17))
+    lines = _wrap(caption.finding, width // 2 - _MARGIN, 21)
+    for number, line in enumerate(lines):
+        draw.text((width // 2, 40 + number * 27), line, _INK, _font(21))
+
+
+def _tile(slice_hu: npt.NDArray[Any], slice_levels: Volume) -> Image.Image:
+    """Return a slice with the map over it."""
+    low, high = WINDOW_HU
+    gray = (np.clip(slice_hu, low, high).astype(np.float32) * (255 / high)).astype(np.uint8)
+    scan = _enlarged(gray)
+    if slice_levels.max() < LEAST_SHOWN:
+        return Image.fromarray(scan).convert("RGB")
+    level = _enlarged(slice_levels.astype(np.uint8))
+    colours, opacity = _palette()
+    alpha = opacity[level][..., None]
+    mixed = scan[..., None] * (1 - alpha) + colours[level] * alpha
+    return Image.fromarray(np.rint(mixed).astype(np.uint8))
+
+
+def _enlarged(axial: Pixels) -> Pixels:
+    """Turn a slice (x, y) into a picture (row, column), anterior up, and enlarge it to a tile."""
+    picture = Image.fromarray(np.ascontiguousarray(axial.T[::-1]))
+    return np.asarray(picture.resize(_TILE, Image.Resampling.BILINEAR))
+
+
+@cache
+def _palette() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return the colour, (256, 3), and the opacity, (256,), of every level."""
+    share = np.clip(np.arange(256) / FULL_SCALE, 0, 1)
+    stops = [stop for stop, _ in _COLOURS]
+    colours = np.stack(
+        [np.interp(share, stops, [colour[channel] for _, colour in _COLOURS]) for channel in range(3)], axis=1
+    )
+    opacity = np.interp(share, (LEAST_SHOWN / FULL_SCALE, 1), _OPACITY)
+    opacity[:LEAST_SHOWN] = 0
+    return colours.astype(np.float32), opacity.astype(np.float32)
+
+
+def _label_tile(draw: ImageDraw.ImageDraw, corner: tuple[int, int], z_mm: float) -> None:
+    x, y = corner
+    width, height = _TILE
+    draw.text((x + 8, y + 5), "R", _INK, _font(17), stroke_width=2, stroke_fill=_PAPER)
+    draw.text((x + width - 8, y + 5), "L", _INK, _font(17), anchor="ra", stroke_width=2, stroke_fill=_PAPER)
+    position = f"z {z_mm:+.1f} mm"
+    draw.text(
+        (x + 8, y + height - 6), position, _INK, _font(15), anchor="ls", stroke_width=2, stroke_fill=_PAPER
+    )
+
+
+def _mark_peak(draw: ImageDraw.ImageDraw, corner: tuple[int, int], peak: Voxel) -> None:
+    """Draw a ring around the largest level."""
+    x = corner[0] + (peak[0] + 0.5) * _TILE[0] / GRID_SHAPE[0]
+    y = corner[1] + (GRID_SHAPE[1] - peak[1] - 0.5) * _TILE[1] / GRID_SHAPE[1]
+    for radius, colour in ((13, _PAPER), (12, _INK), (10, _PAPER)):
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour)
+
+
+def _draw_bar(page: Image.Image, draw: ImageDraw.ImageDraw, box: Box) -> None:
+    """Draw the scale of the map, with the opacity it has over mid-gray tissue."""
+    left, top, right, bottom = box
+    level = np.linspace(FULL_SCALE, 0, bottom - top).round().astype(int)
+    colours, opacity = _palette()
+    alpha = opacity[level][:, None]
+    shown = np.rint(110 * (1 - alpha) + colours[level] * alpha).astype(np.uint8)
+    page.paste(Image.fromarray(np.repeat(shown[:, None], right - left, axis=1)), (left, top))
+    for mark in (0, 25, 50, 75, FULL_SCALE):
+        y = bottom - round((bottom - top) * mark / FULL_SCALE)
+        draw.line((right + 2, y, right + 7, y), _FAINT)
+        draw.text((right + 11, y), str(mark), _INK, _font(15), anchor="lm")
+
+
+def _z_mm(affine: Affine, k: int) -> float:
+    """Return the world z of a slice's centre."""
+    centre = ((GRID_SHAPE[0] - 1) / 2, (GRID_SHAPE[1] - 1) / 2, k, 1)
+    return float(affine[2] @ centre)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise TypeError("Expected Pillow with FreeType, received one without. Install Pillow from a wheel.")
+    return font
+
+
+def _wrap(text: str, width: int, size: int = 17) -> list[str]:
+    """Break a text into lines of at most `width` pixels."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and _font(size).getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+def _encode(page: Image.Image) -> bytes:
+    file = io.BytesIO()
+    page.save(file, "PNG", compress_level=6)
+    return file.getvalue()

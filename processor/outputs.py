@@ -1,0 +1,99 @@
+"""The files of a result: the map, the scan it lies on, the picture, the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from isal import igzip
+
+from pipeline.report import Report
+from pipeline.storage import ResultFile, write_whole
+from processor.detection.picture import Caption, summary_png
+from processor.detection.saliency import SaliencyMap
+from processor.models import Model
+from processor.volumes import AIR_HU, HIGHEST_HU, Affine, ScanVolume
+
+NO_FINDING = "No region stands out. This does not exclude a stroke."
+_GZIP_LEVEL = 1
+"""Of isal's 0 ... 3; higher ones take longer and save a few per cent."""
+
+
+def write_outputs(
+    out_dir: Path, scan: ScanVolume, saliency: SaliencyMap, model: Model, report: Report
+) -> None:
+    """Write the files of a result into a folder; each is complete and on the disk under its name.
+
+    Args:
+        out_dir: An existing folder; files of the same names are replaced.
+        scan: On the grid.
+        saliency: Its map.
+        model: That made it.
+        report: What is written as `report.json`, and in parts on the picture.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    picture = summary_png(scan.hu, saliency.levels, saliency.peak, scan.affine, caption(report, model))
+    files: dict[ResultFile, bytes] = {
+        "aligned.nii.gz": aligned_nifti(scan, report.research_use_only),
+        "saliency.nii.gz": nifti_gz(saliency.levels, scan.affine, scan.xform_code, report.research_use_only),
+        "summary.png": picture,
+        "report.json": report.model_dump_json(by_alias=True, indent=1).encode(),
+    }
+    for name, content in files.items():
+        write_whole(out_dir / name, content)
+
+
+def aligned_nifti(scan: ScanVolume, description: str) -> bytes:
+    """Return the scan for viewers: 16-bit Hounsfield units, its axes and affine those of the map."""
+    hu = np.clip(scan.hu, AIR_HU, HIGHEST_HU)
+    return nifti_gz(np.rint(hu).astype("<i2"), scan.affine, scan.xform_code, description)
+
+
+def nifti_gz(voxels: npt.NDArray[Any], affine: Affine, xform_code: int, description: str) -> bytes:
+    """Return a compressed NIfTI-1 file with a header that holds nothing but what is given here.
+
+    Args:
+        voxels: 3-D, of a type that NIfTI-1 knows.
+        affine: (4, 4), voxel space to world space, RAS millimetres; stands as sform and as qform.
+        xform_code: NIfTI's code of that world space.
+        description: At most 79 characters.
+
+    Returns:
+        bytes: Always the same for the same arguments.
+    """
+    image = nib.Nifti1Image(voxels, affine)  # type: ignore[no-untyped-call]  # nibabel's
+    image.set_sform(affine, code=xform_code)  # type: ignore[no-untyped-call]  # the same
+    image.set_qform(affine, code=xform_code)  # type: ignore[no-untyped-call]  # the same
+    image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]  # the same
+    image.header["descrip"] = description.encode()
+    content: bytes = image.to_bytes()
+    return igzip.compress(content, _GZIP_LEVEL, mtime=0)
+
+
+def caption(report: Report, model: Model) -> Caption:
+    """Put a report into the words that stand on its picture."""
+    estimate, saliency = report.core_estimate, report.saliency
+    off = f"usually off by {estimate.rmse:g} (RMSE)" if estimate.rmse is not None else "error unknown"
+    finding = NO_FINDING
+    if saliency.positive:
+        finding = (
+            f"Colours: regions that moved the estimate, on the patient's {saliency.side}. "
+            "The ring marks the largest value. The map is scaled to its own maximum: compare no two."
+        )
+    return Caption(
+        number=f"{estimate.value:.1f} {estimate.unit}",
+        error=off,
+        finding=finding,
+        notes=(
+            f"Model {model.name}: {model.description}",
+            f"The number: {estimate.note}",
+            "R and L are the patient's, as the scan's header says; a header that swaps them goes unnoticed.",
+            *report.warnings,
+        ),
+        warning=report.research_use_only,
+    )
