@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 from datetime import datetime, timedelta
-from pathlib import Path
+from functools import cache
 
 import nibabel as nib
 import numpy as np
@@ -51,13 +53,23 @@ def accepted_job(
 
 def publish_result(storage: Storage, job: JobRecord, scan_id: str, *, positive: bool = True) -> None:
     """Write a scan's result as the processor does."""
-    scan, saliency = head(), saliency_map(positive=positive)
+    text = report(job.job_id, scan_id, positive=positive).model_dump_json(by_alias=True, indent=1)
     with storage.staged_result(job.job_id, scan_id) as stage:
-        _save(scan, stage / "aligned.nii.gz")
-        _save(saliency, stage / "saliency.nii.gz")
-        _summary(scan, saliency).save(stage / "summary.png")
-        text = report(job.job_id, scan_id, positive=positive).model_dump_json(by_alias=True, indent=1)
         (stage / "report.json").write_text(text)
+        for name, content in _pictures(positive=positive).items():
+            (stage / name).write_bytes(content)
+
+
+@cache
+def _pictures(*, positive: bool) -> dict[str, bytes]:
+    scan, saliency = head(), saliency_map(positive=positive)
+    summary = io.BytesIO()
+    _summary(scan, saliency).save(summary, "PNG")
+    return {
+        "aligned.nii.gz": _nifti(scan),
+        "saliency.nii.gz": _nifti(saliency),
+        "summary.png": summary.getvalue(),
+    }
 
 
 def head() -> NDArray[np.int16]:
@@ -125,11 +137,11 @@ def _radius(center: tuple[int, int, int], half_axes: tuple[int, int, int]) -> ND
     return radius
 
 
-def _save(volume: NDArray[np.int16] | NDArray[np.float32], path: Path) -> None:
-    image = nib.Nifti1Image(volume, AFFINE)  # type: ignore[no-untyped-call]  # nibabel's is untyped
+def _nifti(volume: NDArray[np.int16] | NDArray[np.float32]) -> bytes:
+    image = nib.Nifti1Image(volume, AFFINE)  # type: ignore[no-untyped-call]  # nibabel is half typed
     image.set_sform(AFFINE, code=1)  # type: ignore[no-untyped-call]  # the same
     image.set_qform(AFFINE, code=1)  # type: ignore[no-untyped-call]  # the same
-    image.to_filename(path)
+    return gzip.compress(image.to_bytes(), compresslevel=1)
 
 
 def _summary(scan: NDArray[np.int16], saliency: NDArray[np.float32]) -> Image.Image:

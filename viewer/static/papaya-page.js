@@ -46,6 +46,17 @@ function connectControls(viewer) {
   element("controls").disabled = false;
 }
 
+// Papaya takes keys from the whole document, and only while the pointer is over its picture. Here they are its
+// own where its picture has the focus, and everybody else's elsewhere.
+function shareKeys(viewer) {
+  const stage = element("stage");
+  const share = (event) => {
+    if (stage.contains(event.target)) papaya.Container.papayaLastHoveredViewer = viewer;
+    else if (event.target !== document.body) event.stopPropagation();
+  };
+  for (const type of ["keydown", "keyup"]) window.addEventListener(type, share, { capture: true });
+}
+
 function onLoaded() {
   for (const volume of settings.volumes) delete window[volume.name];
   const { viewer } = papayaContainers[0];
@@ -53,6 +64,7 @@ function onLoaded() {
   viewer.canvas.setAttribute("aria-label", element("finding").textContent.trim());
   drawLegend(viewer.screenVolumes[1].colorTable);
   connectControls(viewer);
+  shareKeys(viewer);
   state.volumes = viewer.screenVolumes.length;
   state.viewer = "ready";
 }

@@ -1,0 +1,208 @@
+"""The viewer's pages in a real Chromium: what is drawn is what is in the files, and nothing complains."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page
+
+from pipeline.clock import now
+from pipeline.storage import JobRecord
+from tests.support.browser import running_browser, visit
+from tests.support.results import AFFINE, PEAK_VOXEL, REFUSAL, accepted_job, publish_result
+from tests.support.viewing import RunningViewer, running_viewer
+
+VOXELS = [PEAK_VOXEL, (100, 90, 70), (115, 110, 80), (73, 91, 66), (20, 40, 60), (104, 98, 90)]
+VARIANTS = [
+    pytest.param({}, id="light"),
+    pytest.param({"dark": True}, id="dark"),
+    pytest.param({"width": 390, "height": 844}, id="phone"),
+]
+READY_MS = 30_000.0
+
+
+# One browser for all tests, and so one event loop; every page is opened in a fresh profile.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def viewer(tmp_path: Path) -> AsyncIterator[RunningViewer]:
+    """A viewer over an empty folder."""
+    async with running_viewer(tmp_path) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """Chromium."""
+    async with running_browser() as running:
+        yield running
+
+
+@pytest.fixture
+def job(viewer: RunningViewer) -> JobRecord:
+    """A job of three scans: a result, a failure, one that waits."""
+    job = accepted_job(viewer.storage, scans=3)
+    publish_result(viewer.storage, job, job.scans[0].scan_id)
+    viewer.storage.write_failure(job.job_id, job.scans[1].scan_id, REFUSAL)
+    return job
+
+
+async def value_under_crosshair(page: Page, mm: list[float], volume: int) -> float:
+    """Go to a point of world space and return what Papaya says of a volume there."""
+    value = await page.evaluate(
+        """([mm, volume]) => {
+            const container = papayaContainers[0];
+            container.viewer.setCurrentScreenVol(volume);
+            container.viewer.gotoWorldCoordinate(new papaya.core.Coordinate(...mm));
+            return container.display.canvas.currentval;
+        }""",
+        [mm, volume],
+    )
+    return float(value)
+
+
+async def sideways(page: Page) -> int:
+    """Return how many pixels a page is wider than its window."""
+    return int(await page.evaluate("() => document.documentElement.scrollWidth - innerWidth"))
+
+
+async def test_papaya_shows_the_values_of_the_files(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """At the same point of world space the page and nibabel read the same, from scan and map."""
+    folder = viewer.storage.result_dir(job.job_id, job.scans[0].scan_id)
+    async with visit(browser, viewer.papaya(job)) as opened:
+        await opened.page.wait_for_selector(
+            'html[data-viewer="ready"][data-volumes="2"]', state="attached", timeout=READY_MS
+        )
+        for volume, name in enumerate(("aligned.nii.gz", "saliency.nii.gz")):
+            image = nib.Nifti1Image.from_filename(folder / name)
+            data = np.asanyarray(image.dataobj)
+            for voxel in VOXELS:
+                mm = (AFFINE @ (*voxel, 1))[:3].tolist()
+                shown = await value_under_crosshair(opened.page, mm, volume)
+                assert shown == pytest.approx(float(data[voxel]), abs=0.01), (name, voxel)
+        assert opened.complaints == []
+
+
+async def test_papaya_opens_at_the_strongest_region_and_obeys_the_controls(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """Every control works by keyboard, and the button leads back to where the page began."""
+    async with visit(browser, viewer.papaya(job)) as opened:
+        page = opened.page
+        await page.wait_for_selector('html[data-viewer="ready"]', state="attached", timeout=READY_MS)
+        assert await page.evaluate("() => papayaContainers[0].display.canvas.currentval") == "100"
+        await page.focus("#threshold")
+        await page.keyboard.press("ArrowRight")
+        await page.focus("#opacity")
+        await page.keyboard.press("ArrowLeft")
+        await page.focus("#show")
+        await page.keyboard.press("Space")
+        changed = await page.evaluate(
+            """() => {
+                const { screenMin, alpha, hidden } = papayaContainers[0].viewer.screenVolumes[1];
+                return [screenMin, alpha, hidden];
+            }"""
+        )
+        assert changed == [11, 0.59, True]
+        assert await page.text_content("#threshold-shown") == "11"
+        assert await value_under_crosshair(page, [30, 0, 0], 1) == 0
+        await page.focus("#peak")
+        await page.keyboard.press("Enter")
+        assert await page.evaluate("() => papayaContainers[0].display.canvas.currentval") == "100"
+        assert await page.get_by_role("img", name="Regions that moved the estimate").count() == 1
+        assert opened.complaints == []
+
+
+async def test_the_picture_can_be_moved_through_by_keyboard_alone(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """With the focus on the picture keys are the picture's; elsewhere they are the page's."""
+    async with visit(browser, viewer.papaya(job)) as opened:
+        page = opened.page
+        await page.wait_for_selector('html[data-viewer="ready"]', state="attached", timeout=READY_MS)
+        coordinate = """() => {
+            const { x, y, z } = papayaContainers[0].viewer.currentCoord;
+            return [x, y, z];
+        }"""
+        start = await page.evaluate(coordinate)
+        await page.focus("#stage")
+        for key in ("ArrowUp", "ArrowRight", "PageUp"):
+            await page.keyboard.press(key)
+        moved = await page.evaluate(coordinate)
+        assert [abs(a - b) for a, b in zip(start, moved, strict=True)] == [1, 1, 1]
+        await page.focus("#threshold")
+        await page.keyboard.press("ArrowUp")
+        assert await page.evaluate(coordinate) == moved
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+async def test_no_page_complains_or_scrolls_sideways(
+    viewer: RunningViewer, browser: Browser, job: JobRecord, variant: dict[str, Any]
+) -> None:
+    """No console error, no exception, no violation of the Content-Security-Policy."""
+    async with visit(browser, viewer.result(job), **variant) as opened:
+        assert opened.complaints == []
+        assert await sideways(opened.page) == 0
+    async with visit(browser, viewer.papaya(job), **variant) as opened:
+        await opened.page.wait_for_selector('html[data-viewer="ready"]', state="attached", timeout=READY_MS)
+        assert opened.complaints == []
+        assert await sideways(opened.page) == 0
+
+
+async def test_a_refused_link_shows_a_page_in_words(viewer: RunningViewer, browser: Browser) -> None:
+    """The browser's own note of the status is the only complaint."""
+    old = accepted_job(viewer.storage, links_expire_at=now() - timedelta(seconds=1))
+    async with visit(browser, viewer.result(old)) as opened:
+        assert await opened.page.text_content("h1") == "Link expired"
+        assert len(opened.complaints) == 1
+        assert "410" in opened.complaints[0]
+
+
+async def test_a_damaged_volume_is_said_in_words(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """Papaya alone would wait for ever on a cut-off file."""
+    path = viewer.storage.result_dir(job.job_id, job.scans[0].scan_id) / "saliency.nii.gz"
+    path.write_bytes(path.read_bytes()[:2000])
+    async with visit(browser, viewer.papaya(job)) as opened:
+        await opened.page.wait_for_selector('html[data-viewer="error"]', state="attached", timeout=READY_MS)
+        said = await opened.page.text_content("#message")
+        assert said == "The saliency map arrived incomplete or damaged. Reload the page to fetch it again."
+
+
+async def test_a_job_deleted_under_an_open_page_is_said_in_words(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """The words are the service's own."""
+    async with visit(browser, viewer.papaya(job)) as opened:
+        viewer.storage.delete_job(job.job_id)
+        await opened.page.evaluate(
+            """async () => {
+                const { fetchVolumes } = await import('/assets/volumes.js');
+                const settings = JSON.parse(document.getElementById('settings').textContent);
+                const fetched = fetchVolumes(settings.volumes, () => {});
+                document.title = await fetched.catch((error) => error.message);
+            }"""
+        )
+        assert "deleted after its retention time or on request" in await opened.page.title()
+
+
+async def test_without_script_the_result_is_all_there(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """Only Papaya needs script, and says so."""
+    async with visit(browser, viewer.result(job), script=False) as opened:
+        assert await opened.page.is_visible("text=23.5")
+        assert await opened.page.is_visible("time >> text=UTC")
+    async with visit(browser, viewer.papaya(job), script=False) as opened:
+        assert "The viewer needs JavaScript" in (await opened.page.text_content("noscript") or "")
