@@ -77,16 +77,12 @@ async def wait_until_ready(client: Redis) -> None:
 
 
 async def durability_warnings(client: Redis) -> list[str]:
-    """Return what in the server's configuration can lose events, as sentences; empty if nothing.
-
-    Raises:
-        redis.exceptions.RedisError: Redis is away.
-    """
+    """Return what in the server's configuration can lose events, as sentences; empty if nothing."""
     try:
         memory = await client.info("memory")
         persistence = await client.info("persistence")
-    except ResponseError as error:
-        return [f"Whether Redis keeps its data could not be checked: INFO was refused ({error})."]
+    except RedisError as error:
+        return [f"Whether Redis keeps its data could not be checked: INFO failed ({error})."]
     warnings = []
     policy = memory.get("maxmemory_policy", "unknown")
     if policy != "noeviction":

@@ -134,7 +134,6 @@ class Consumer:
         try:
             found = await self._reader.next([delivery.entry_id for delivery in self.running])
         except (RedisError, OSError) as error:
-            self._reader.disturbed()
             pause_s = round(self._backoff.next(), 3)
             log.warning("stream.unavailable", stream=self._stream, error=str(error), retry_in_s=pause_s)
             await asyncio.wait({stopping}, timeout=pause_s)
@@ -207,14 +206,18 @@ class Consumer:
             return await self._retry(lease, delivery, error)
 
     async def _retry(self, lease: Lease, delivery: Delivery, error: Exception) -> Outcome:
-        """Hand back with a back-off, or dead-letter after the last start that an entry is entitled to."""
+        """Hand back with a back-off, or dead-letter after the last start that an entry is entitled to.
+
+        That the handler could not reach Redis says nothing of the entry, so it does not count.
+        """
         reason = _reason(delivery, error)
-        if delivery.count >= self._max_deliveries:
+        counted = not is_unavailable(error)
+        if counted and delivery.count >= self._max_deliveries:
             return await self._bury(lease, delivery, reason)
         delay_ms = int(delay_s(delivery.count - 1, self._lease_ms * FIRST_DELAY_LEASES, self._lease_ms))
         return await self._settle(
             Outcome("delivery.handed_back", {"error": reason.error, "retry_in_s": delay_ms / 1000}),
-            lambda: self._scripts.hand_back(delivery, idle_ms=self._lease_ms - delay_ms, counted=True),
+            lambda: self._scripts.hand_back(delivery, idle_ms=self._lease_ms - delay_ms, counted=counted),
         )
 
     async def _bury(self, lease: Lease, delivery: Delivery, reason: Reason) -> Outcome:

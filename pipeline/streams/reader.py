@@ -20,6 +20,9 @@ SWEEPS_PER_LEASE = 5
 """A killed consumer's entry is claimed within 1.2 leases."""
 SWEEP_PAUSE_LEASES = 0.5
 """After an outage every entry looks abandoned; the living owners renew before anybody claims."""
+STALL_LEASES = 0.5
+"""A server that stood still for two thirds of a lease, unlike its clients, can take a living owner's entry
+for abandoned; a blocked read that ends this much too late shows it in time."""
 REAP_EVERY_S = 600.0
 DEAD_CONSUMER_MS = 3_600_000
 """A living consumer is never idle for an hour: it reads every second or renews what it runs."""
@@ -43,7 +46,9 @@ class Reader:
         self._consumer = consumer
         self._slots = slots
         self._lease_ms = lease_ms
+        self._lease_s = lease_ms / 1000
         self._cursor = "0-0"
+        self._called = False
         self._certain = False
         self._sweep_at = time.monotonic()
         self._reap_at = time.monotonic()
@@ -60,17 +65,23 @@ class Reader:
             redis.exceptions.RedisError: Redis is away, or stream and group are gone. Call again.
         """
         certain, self._certain = self._certain, False
-        found = await (self._next(len(running)) if certain else self._recover(running))
+        if certain:
+            found = await self._next(len(running))
+        else:
+            again, self._called = self._called, True
+            found = await self._recover(running)
+            if again:
+                self._spare_the_living()
         self._certain = True
         return found
-
-    def disturbed(self) -> None:
-        """Leave other consumers' entries alone until their owners have had time to renew."""
-        self._sweep_at = time.monotonic() + self._lease_ms / 1000 * SWEEP_PAUSE_LEASES
 
     async def leave(self) -> None:
         """Delete this consumer from the group unless something is still pending for it."""
         await self._scripts.reap(self._stream, self._group, idle_ms=0, name=self._consumer)
+
+    def _spare_the_living(self) -> None:
+        """Leave the entries of others alone until their owners, if alive, have had time to renew."""
+        self._sweep_at = time.monotonic() + self._lease_s * SWEEP_PAUSE_LEASES
 
     async def _next(self, running: int) -> list[Delivery]:
         free = self._slots - running
@@ -84,6 +95,7 @@ class Reader:
 
     async def _recover(self, running: list[str]) -> list[Delivery]:
         await ensure_group(self._client, self._stream, self._group)
+        await self._scripts.load()
         taken = await self._scripts.recover(
             self._stream, self._group, self._consumer, running=running, most=self._slots
         )
@@ -104,19 +116,18 @@ class Reader:
             claimed += self._accept(taken, "stream.claimed")
             self._cursor = taken.cursor
             if taken.cursor == "0-0":
-                self._sweep_at = time.monotonic() + self._lease_ms / 1000 / SWEEPS_PER_LEASE
+                self._sweep_at = time.monotonic() + self._lease_s / SWEEPS_PER_LEASE
                 break
         return claimed
 
     async def _read(self, free: int) -> list[Delivery]:
-        until_sweep_ms = int((self._sweep_at - time.monotonic()) * 1000)
+        asked_at = time.monotonic()
+        block_ms = max(1, min(BLOCK_MS, int((self._sweep_at - asked_at) * 1000)))
         reply = await self._client.xreadgroup(
-            self._group,
-            self._consumer,
-            {self._stream: ">"},
-            count=free,
-            block=max(1, min(BLOCK_MS, until_sweep_ms)),
+            self._group, self._consumer, {self._stream: ">"}, count=free, block=block_ms
         )
+        if time.monotonic() - asked_at > block_ms / 1000 + self._lease_s * STALL_LEASES:
+            self._spare_the_living()
         return [
             Delivery(self._stream, self._group, self._consumer, entry_id, fields, count=1)
             for entry_id, fields in _entries(reply)

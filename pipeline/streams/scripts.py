@@ -161,6 +161,7 @@ class Scripts:
     """The scripts, bound to one client. Every method raises `redis.exceptions.RedisError`."""
 
     def __init__(self, client: Redis) -> None:
+        self._client = client
         self._script: Callable[[str], Any] = lru_cache(maxsize=128)(client.register_script)
 
     async def _owned(
@@ -169,6 +170,10 @@ class Scripts:
         own = (delivery.group, delivery.consumer, delivery.entry_id, str(delivery.count))
         done = await self._script(lua)(keys=(delivery.stream, *keys), args=(*own, *args))
         return bool(done)
+
+    async def load(self) -> None:
+        """Make the server know the renewal, so that the first one needs no second message."""
+        await self._client.script_load(_RENEW)
 
     async def renew(self, delivery: Delivery) -> bool:
         """Restart the lease's clock. Returns False if the delivery is no longer its consumer's."""

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 import structlog
 
-from pipeline.streams import Consumer, Delivery, Effect, PermanentError, Reason
-from tests.support.stream_bench import DEAD, GROUP, SLACK_S, STREAM, Bench
+from pipeline.streams import Delivery, Effect, PermanentError
+from tests.support.stream_bench import SLACK_S, STREAM, Bench
 
 
 async def test_every_entry_has_its_effect_exactly_once(stream_bench: Bench) -> None:
@@ -112,19 +112,8 @@ async def test_a_handler_that_cancels_itself_is_a_bug_that_counts(stream_bench: 
     async def cancel_itself(_: Delivery) -> Effect:
         raise asyncio.CancelledError
 
-    async def nothing(_: Delivery, __: Reason) -> Effect:
-        return Effect.none()
-
     await stream_bench.add(number="1")
-    consumer = Consumer(
-        stream_bench.client,
-        stream=STREAM,
-        group=GROUP,
-        dead_stream=DEAD,
-        handler=cancel_itself,
-        on_dead=nothing,
-        lease_ms=300,
-    )
+    consumer = stream_bench.consumer(handler=cancel_itself)
     async with stream_bench.consuming(consumer):
         await stream_bench.until_empty()
     (letter,) = await stream_bench.dead.list()
@@ -137,19 +126,8 @@ async def test_a_delivery_logs_one_line_with_what_names_it(stream_bench: Bench) 
     async def refuse(_: Delivery) -> Effect:
         raise PermanentError("no")
 
-    async def nothing(_: Delivery, __: Reason) -> Effect:
-        return Effect.none()
-
     entry_id = await stream_bench.add(job_id="j1", path="not logged")
-    consumer = Consumer(
-        stream_bench.client,
-        stream=STREAM,
-        group=GROUP,
-        dead_stream=DEAD,
-        handler=refuse,
-        on_dead=nothing,
-        log_fields=("job_id", "scan_id"),
-    )
+    consumer = stream_bench.consumer(handler=refuse, log_fields=("job_id", "scan_id"))
     with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
         async with stream_bench.consuming(consumer):
             await stream_bench.until_empty()

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from pipeline.streams import Delivery, Effect, Reason, ensure_group, publish
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from pipeline.streams import Delivery, Effect, Reason, ensure_group, publish, wait_until_ready
 from pipeline.streams.reader import Reader
 from pipeline.streams.scripts import Scripts
+from tests.support.redis_server import RedisServer
 from tests.support.stream_bench import DEAD, GROUP, STREAM, Bench
 
 EFFECT = Effect("redis.call('INCR', KEYS[1])", ("effects",))
@@ -82,16 +86,22 @@ async def test_a_renewal_restarts_the_clock_and_counts_nothing(stream_bench: Ben
     assert int(pending["time_since_delivered"]) < 10_000
 
 
-async def test_after_an_outage_the_living_have_half_a_lease_to_renew(stream_bench: Bench) -> None:
+async def test_after_an_outage_the_living_have_half_a_lease_to_renew(
+    stream_bench: Bench, redis_server: RedisServer
+) -> None:
     """Every entry looks abandoned after a long outage; sweeping at once would run them twice."""
     held = await _delivered(stream_bench, "living-or-dead")
     reader = Reader(
         stream_bench.client, stream=STREAM, group=GROUP, consumer="sweeper", slots=1, lease_ms=600
     )
+    redis_server.kill()
+    with pytest.raises(RedisConnectionError):
+        await reader.next([])
+    redis_server.start()
+    await wait_until_ready(stream_bench.client)
     await stream_bench.client.xclaim(
         STREAM, GROUP, held.consumer, 0, [held.entry_id], idle=60_000, justid=True
     )
-    reader.disturbed()
     began = asyncio.get_running_loop().time()
     while not (claimed := await reader.next([])):
         assert asyncio.get_running_loop().time() - began < 5

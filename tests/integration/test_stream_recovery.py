@@ -110,15 +110,15 @@ async def test_an_entry_deleted_while_pending_is_forgotten(stream_bench: Bench) 
 
 async def test_a_sweep_finds_entries_behind_many_that_are_alive(stream_bench: Bench) -> None:
     """XAUTOCLAIM looks at ten entries a free slot; one sweep walks on to the end of the pending list."""
-    ids = [await stream_bench.add(number=str(number)) for number in range(60)]
-    await stream_bench.client.xreadgroup(GROUP, "alive", {STREAM: ">"}, count=59)
+    ids = [await stream_bench.add(number=str(number)) for number in range(300)]
+    await stream_bench.client.xreadgroup(GROUP, "alive", {STREAM: ">"}, count=299)
     await stream_bench.client.xreadgroup(GROUP, "dead-consumer", {STREAM: ">"}, count=1)
 
     async def renewed() -> bool:
-        await stream_bench.client.xclaim(STREAM, GROUP, "alive", 0, list(ids[:59]), justid=True)
+        await stream_bench.client.xclaim(STREAM, GROUP, "alive", 0, list(ids[:299]), justid=True)
         return bool(await stream_bench.finished())
 
     async with stream_bench.consuming(stream_bench.consumer()):
         seconds = await eventually(renewed, within_s=5)
-    assert await stream_bench.finished() == [ids[59]]
+    assert await stream_bench.finished() == [ids[299]]
     assert seconds <= 1.2 * stream_bench.lease_s + SLACK_S

@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 
-from pipeline.streams import durability_warnings, ensure_group, publish, wait_until_ready
+from pipeline.streams import Delivery, Effect, durability_warnings, ensure_group, publish, wait_until_ready
 from tests.support.redis_server import RedisServer
 from tests.support.stream_bench import DEAD, GROUP, SLACK_S, STREAM, Bench
 from tests.support.waiting import eventually
@@ -23,12 +24,45 @@ async def test_a_killed_redis_comes_back_and_its_consumers_go_on(
         await stream_bench.until_started(waiting)
         redis_server.kill()
         await asyncio.sleep(2 * stream_bench.lease_s)
-        redis_server.start()
+        await asyncio.to_thread(redis_server.start)
+        await wait_until_ready(stream_bench.client)
         late = await stream_bench.add(seconds="0")
         await stream_bench.until_empty()
     assert sorted(await stream_bench.finished()) == sorted([running, waiting, late])
     # After an outage longer than the lease every entry looks abandoned; its living owner keeps it.
     assert len(await stream_bench.starts(running)) == 1
+
+
+async def test_a_redis_that_stands_still_past_the_lease_doubles_nothing(
+    stream_bench: Bench, redis_server: RedisServer
+) -> None:
+    """Everything looks abandoned to a server that was paused; its living owners renew before a sweep."""
+    async with stream_bench.consuming(stream_bench.consumer(), stream_bench.consumer()):
+        entry_id = await stream_bench.add(seconds="1.5")
+        await stream_bench.until_started(entry_id)
+        redis_server.pause()
+        await asyncio.sleep(2 * stream_bench.lease_s)
+        redis_server.resume()
+        await stream_bench.until_empty()
+    assert len(await stream_bench.starts(entry_id)) == 1
+    assert await stream_bench.finished() == [entry_id]
+
+
+async def test_a_handler_that_cannot_reach_redis_is_not_charged(stream_bench: Bench) -> None:
+    """An outage says nothing of the entry: however often it is met, the entry is not dead-lettered for it."""
+    counts: list[int] = []
+
+    async def reach_redis_at_the_fifth_try(delivery: Delivery) -> Effect:
+        counts.append(delivery.count)
+        if len(counts) < 5:
+            raise RedisConnectionError("as an outage does")
+        return Effect.none()
+
+    await stream_bench.add(number="1")
+    async with stream_bench.consuming(stream_bench.consumer(handler=reach_redis_at_the_fifth_try)):
+        await stream_bench.until_empty()
+    assert counts == [1] * 5
+    assert await stream_bench.dead.list() == []
 
 
 async def test_an_effect_is_written_when_redis_returns(
@@ -40,7 +74,7 @@ async def test_an_effect_is_written_when_redis_returns(
         await stream_bench.until_started(entry_id)
         redis_server.kill()
         await asyncio.sleep(0.6)
-        redis_server.start()
+        await asyncio.to_thread(redis_server.start)
         await stream_bench.until_empty()
     assert await stream_bench.finished() == [entry_id]
     assert len(await stream_bench.starts(entry_id)) == 1
@@ -53,7 +87,7 @@ async def test_a_consumer_may_be_started_before_redis(stream_bench: Bench, redis
         ready = asyncio.create_task(wait_until_ready(stream_bench.client))
         await asyncio.sleep(0.2)
         assert not ready.done()
-        redis_server.start()
+        await asyncio.to_thread(redis_server.start)
         await ready
         entry_id = await stream_bench.add(seconds="0")
         await stream_bench.until_empty()

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,17 @@ class Bench:
         for client in self._clients:
             await client.aclose()
 
-    def consumer(self, url: str | None = None, *, slots: int = 1, max_deliveries: int = 3) -> Consumer:
-        """Return a consumer whose handler does what the entry says."""
+    def consumer(
+        self,
+        url: str | None = None,
+        *,
+        handler: Callable[[Delivery], Coroutine[Any, Any, Effect]] | None = None,
+        on_dead: Callable[[Delivery, Reason], Coroutine[Any, Any, Effect]] | None = None,
+        slots: int = 1,
+        max_deliveries: int = 3,
+        log_fields: tuple[str, ...] = (),
+    ) -> Consumer:
+        """Return a consumer that does what the entry says, unless handlers are given."""
         client = connect(url) if url else self.client
         self._clients.append(client)
         return Consumer(
@@ -71,12 +80,13 @@ class Bench:
             stream=STREAM,
             group=GROUP,
             dead_stream=DEAD,
-            handler=self._handle,
-            on_dead=self._tell,
+            handler=handler or self._handle,
+            on_dead=on_dead or self._tell,
             slots=slots,
             lease_ms=self.lease_ms,
             max_deliveries=max_deliveries,
             grace_s=self.grace_s,
+            log_fields=log_fields,
         )
 
     async def _handle(self, delivery: Delivery) -> Effect:
