@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from aiohttp import web
 
@@ -53,9 +53,14 @@ class Pages:
             "job.html",
             job=job,
             refresh_s=None if job.state == "finished" else _REFRESH_S,
-            created=f"{job.created_at:%Y-%m-%d %H:%M} UTC",
-            expires=f"{job.expires_at:%Y-%m-%d %H:%M} UTC",
+            created=_minute(record.created_at),
+            link_expires=_minute(record.links_expire_at),
+            expires=_minute(record.expires_at),
         )
+
+
+def _minute(instant: datetime) -> str:
+    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _size(size_bytes: int) -> str:

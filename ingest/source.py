@@ -107,6 +107,8 @@ class Source:
             data = member.unused_data.lstrip(b"\0")
             while not data and (data := self._file.read(_CHUNK_BYTES)):
                 data = data.lstrip(b"\0")
+            if data and data[:1] != GZIP_MAGIC[:1]:
+                raise _damaged("something else follows it")
 
 
 def _damaged(reason: str) -> ProblemError:

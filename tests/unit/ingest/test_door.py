@@ -1,0 +1,257 @@
+"""The door lets whole volumes on the grid in, without their names, and says why it refuses the others."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ingest.door import admit
+from ingest.geometry import GRID_SHAPE
+from pipeline.web.problems import ProblemError
+from tests.support.nifti_files import AFFINE, SHAPE, compressed, good, nifti, patched, voxels
+
+LIMIT_BYTES = 64 * 1024**2
+DIM, DATATYPE, PIXDIM, VOX_OFFSET, SCL_INTER, QFORM, QUATERN, SROW = 40, 70, 76, 108, 116, 252, 256, 280
+"""Offsets of NIfTI-1 header fields in bytes."""
+
+
+def at_the_door(
+    tmp_path: Path, content: bytes, limit_bytes: int = LIMIT_BYTES
+) -> tuple[Path, tuple[str, ...]]:
+    """Bring bytes to the door and return what was kept and what was removed."""
+    upload, target = tmp_path / "upload", tmp_path / "kept.nii.gz"
+    upload.write_bytes(content)
+    return target, admit(upload, target, max_bytes=limit_bytes)
+
+
+def zip_archive() -> bytes:
+    """A real one."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("scan.nii", b"voxels")
+    return archive.getvalue()
+
+
+def bad_crc() -> bytes:
+    """A gzip whose checksum was damaged on its way."""
+    content = bytearray(compressed(good()))
+    content[-8] ^= 1
+    return bytes(content)
+
+
+REFUSALS: dict[str, tuple[Callable[[], bytes], int, str, str]] = {
+    "an empty file": (lambda: b"", 415, "not-nifti", "an empty file"),
+    "a web page": (lambda: b"<!DOCTYPE html><html>" + b" " * 500, 415, "not-nifti", "a web page"),
+    "a PNG picture": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(500), 415, "not-nifti", "a PNG picture"),
+    "a ZIP archive": (zip_archive, 415, "not-nifti", "a ZIP archive"),
+    "a DICOM file": (lambda: bytes(128) + b"DICM" + bytes(500), 415, "not-nifti", "a DICOM file"),
+    "a compressed PNG": (lambda: compressed(b"\x89PNG\r\n\x1a\n" + bytes(500)), 415, "not-nifti", "PNG"),
+    "an MGH volume": (lambda: b"\0\0\0\x01\0\0\0\x92" + bytes(500), 415, "not-nifti", "MGH"),
+    "an Analyze header": (lambda: patched(good(), 344, "4s", b"\0\0\0\0"), 415, "not-nifti", "Analyze"),  # type: ignore[arg-type]  # struct takes bytes too
+    "half of a pair": (lambda: patched(good(), 344, "4s", b"ni1\0"), 415, "not-nifti", "pair"),  # type: ignore[arg-type]
+    "gzip in gzip": (lambda: compressed(compressed(good())), 422, "compressed-twice", "gzip inside gzip"),
+    "a gzip cut in its voxels": (lambda: compressed(good())[:-5000], 422, "scan-incomplete", "7,068,152"),
+    "a gzip cut in its checksum": (lambda: compressed(good())[:-3], 422, "scan-incomplete", "checksum"),
+    "a gzip cut in its header": (lambda: compressed(good())[:40], 422, "scan-incomplete", "header"),
+    "a gzip with a wrong CRC": (bad_crc, 422, "gzip-damaged", "checksum"),
+    "a gzip followed by garbage": (lambda: compressed(good()) + b"garbage", 422, "gzip-damaged", "gzip -t"),
+    "a file cut in its voxels": (lambda: good()[:-1], 422, "scan-incomplete", "received 7,068,151"),
+    "a file cut in its header": (lambda: good()[:200], 422, "scan-incomplete", "200 bytes"),
+    "huge dimensions without voxels": (
+        lambda: patched(good()[:1400], DIM, "4h", 3, 3000, 3000, 700),
+        422,
+        "not-on-grid",
+        "3000 × 3000 × 700",  # noqa: RUF001 - the multiplication sign is meant
+    ),
+    "a dimension of 0": (lambda: patched(good(), DIM + 2, "h", 0), 422, "dimensions-invalid", "dim ="),
+    "a negative dimension": (
+        lambda: patched(good(), DIM + 2, "h", -146),
+        422,
+        "dimensions-invalid",
+        "dim =",
+    ),
+    "200 dimensions": (lambda: patched(good(), DIM, "h", 200), 422, "dimensions-invalid", "dim ="),
+    "two dimensions": (lambda: nifti(voxels((146, 182))), 422, "not-a-volume", "146 × 182"),  # noqa: RUF001
+    "a time series": (lambda: nifti(voxels((146, 182, 3, 2))), 422, "not-a-volume", "axis 4 has 2"),
+    "datatype 0": (lambda: patched(good(), DATATYPE, "h", 0), 422, "datatype-unsupported", "datatype 0"),
+    "datatype 9999": (lambda: patched(good(), DATATYPE, "h", 9999), 422, "datatype-unsupported", "9999"),
+    "colours": (lambda: patched(good(), DATATYPE, "h", 128), 422, "datatype-unsupported", "RGB"),
+    "complex numbers": (
+        lambda: patched(good(), DATATYPE, "h", 32),
+        422,
+        "datatype-unsupported",
+        "complex64",
+    ),
+    "voxels at 0": (lambda: patched(good(), VOX_OFFSET, "f", 0), 422, "voxel-offset-invalid", "from 352"),
+    "voxels nowhere": (lambda: patched(good(), VOX_OFFSET, "f", np.nan), 422, "voxel-offset-invalid", "nan"),
+    "voxels far off": (lambda: patched(good(), VOX_OFFSET, "f", 1e9), 422, "voxel-offset-invalid", "1e+09"),
+    "an intercept that is none": (
+        lambda: patched(good(), SCL_INTER - 4, "2f", 1, np.inf),
+        422,
+        "scaling-invalid",
+        "inf",
+    ),
+    "an sform of NaN": (
+        lambda: patched(good(), SROW, "f", np.nan),
+        422,
+        "orientation-invalid",
+        "not finite",
+    ),
+    "an sform of zeros": (
+        lambda: patched(good(), SROW, "12f", *[0] * 12),
+        422,
+        "orientation-invalid",
+        "sing",
+    ),
+    "a singular sform": (
+        lambda: patched(good(), SROW, "12f", *[1, 1, 0, 0, 1, 1, 0, 0, 0, 0, 1, 0]),
+        422,
+        "orientation-invalid",
+        "singular",
+    ),
+    "a quaternion too long": (
+        lambda: patched(good(), QUATERN, "3f", 1, 1, 1),
+        422,
+        "orientation-invalid",
+        "quaternion",
+    ),
+    "a voxel size of 0": (
+        lambda: patched(good(), PIXDIM + 4, "f", 0),
+        422,
+        "orientation-invalid",
+        "sizes 0",
+    ),
+    "no orientation at all": (
+        lambda: patched(good(), QFORM, "2h", 0, 0),
+        422,
+        "orientation-unknown",
+        "neither",
+    ),
+    "mirrored forms": (
+        lambda: nifti(sform=np.diag([-1.0, 1, 1, 1]) @ AFFINE),
+        422,
+        "orientation-contradictory",
+        "agree",
+    ),
+    "forms turned by 180°": (
+        lambda: nifti(sform=np.diag([-1.0, -1, 1, 1]) @ AFFINE),
+        422,
+        "orientation-contradictory",
+        "agree",
+    ),
+    "another grid": (lambda: nifti(voxels((64, 64, 33))), 422, "not-on-grid", "64 × 64 × 33"),  # noqa: RUF001
+    "axes in another order than the shape says": (
+        lambda: nifti(affine=AFFINE[:, [1, 0, 2, 3]]),
+        422,
+        "not-on-grid",
+        "axes ALS",
+    ),
+}
+
+
+@pytest.mark.parametrize(("build", "status", "code", "words"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_the_door_refuses(
+    tmp_path: Path, build: Callable[[], bytes], status: int, code: str, words: str
+) -> None:
+    """A refusal has a stable code, says what was expected and received, and leaves no file."""
+    with pytest.raises(ProblemError) as caught:
+        at_the_door(tmp_path, build())
+    problem = caught.value
+    assert (problem.status, problem.code) == (status, code)
+    assert problem.title
+    assert "Expected " in problem.detail
+    assert "received " in problem.detail
+    assert words in problem.detail
+    assert [path.name for path in tmp_path.iterdir()] == ["upload"]
+
+
+ACCEPTED: dict[str, Callable[[], bytes]] = {
+    "uncompressed": good,
+    "compressed": lambda: compressed(good()),
+    "in two gzip members": lambda: compressed(good()[:100_000]) + compressed(good()[100_000:]),
+    "with zeros after the gzip": lambda: compressed(good()) + bytes(512),
+    "NIfTI-2": lambda: nifti(version=nib.Nifti2Image),
+    "big endian": lambda: nifti(byte_order=">"),
+    "float32": lambda: nifti(voxels().astype(np.float32) / 3),
+    "one time point": lambda: nifti(voxels()[..., np.newaxis]),
+    "axes in another order": lambda: nifti(voxels((182, 133, 146)), affine=np.array(AFFINE[:, [1, 2, 0, 3]])),
+    "flipped left to right": lambda: nifti(affine=np.diag([-1.0, 1, 1, 1]) @ AFFINE),
+    "sform only": lambda: patched(good(), QFORM, "2h", 0, 1),
+    "qform only": lambda: patched(good(), QFORM, "2h", 1, 0),
+    "qfac 0, which the standard reads as 1": lambda: patched(
+        nifti(affine=np.diag([-1.0, 1, 1, 1]) @ AFFINE), PIXDIM, "f", 0
+    ),
+    "a slope and an intercept": lambda: patched(good(), SCL_INTER - 4, "2f", 2, -1024),
+}
+
+
+@pytest.mark.parametrize("build", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_what_is_kept_has_the_same_voxels_at_the_same_place(
+    tmp_path: Path, build: Callable[[], bytes]
+) -> None:
+    """Only the header is written anew; values, type, scaling and geometry are the uploader's."""
+    content = build()
+    target, removed = at_the_door(tmp_path, content)
+    plain = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+    kind = nib.Nifti2Image if plain[4:7] == b"n+2" else nib.Nifti1Image
+    sent = kind.from_bytes(
+        plain if plain[PIXDIM : PIXDIM + 4] != bytes(4) else patched(plain, PIXDIM, "f", 1)
+    )
+    kept = kind.from_filename(target)
+    assert removed == ()
+    assert np.array_equal(kept.get_fdata(), sent.get_fdata().reshape(kept.shape))
+    assert kept.header["datatype"] == sent.header["datatype"]
+    assert np.array_equal(kept.affine, sent.affine)
+    for form in ("sform", "qform"):
+        assert kept.header[f"{form}_code"] == sent.header[f"{form}_code"]
+    if sent.header["qform_code"]:
+        assert np.allclose(kept.get_qform(), sent.get_qform())  # type: ignore[no-untyped-call]  # nibabel's
+
+
+def test_names_stay_outside(tmp_path: Path) -> None:
+    """Text fields and extensions may hold a patient's name: their names are told, their values are gone."""
+    target, removed = at_the_door(tmp_path, nifti(text=b"Doe^Jane") + b"Doe^Jane")
+    assert set(removed) == {"descrip", "aux_file", "intent_name", "db_name", "extensions", "trailing bytes"}
+    plain = gzip.decompress(target.read_bytes())
+    assert b"Doe" not in plain
+    assert np.array_equal(nib.Nifti1Image.from_bytes(plain).get_fdata(), voxels())
+
+
+def test_the_name_in_a_gzip_header_stays_outside(tmp_path: Path) -> None:
+    """A gzip file keeps its original's name: what is kept is compressed anew, without one."""
+    named = io.BytesIO()
+    with gzip.GzipFile("doe_jane.nii", "wb", 1, named) as file:
+        file.write(good())
+    assert b"doe_jane" in named.getvalue()
+    target, _ = at_the_door(tmp_path, named.getvalue())
+    assert b"doe_jane" not in target.read_bytes()
+
+
+def test_a_bomb_is_stopped_at_the_limit(tmp_path: Path) -> None:
+    """A gzip of 300 MB of zeros after a good header is refused without being held in memory or on disk."""
+    bomb = compressed(patched(good()[:352], 0, "i", 348) + bytes(300 * 1024**2))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProblemError) as caught:
+            at_the_door(tmp_path, bomb)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (caught.value.status, caught.value.code) == (413, "inflated-too-large")
+    assert peak_bytes < 8 * 1024**2
+    assert [path.name for path in tmp_path.iterdir()] == ["upload"]
+
+
+def test_the_door_and_the_detection_mean_the_same_grid() -> None:
+    """Services do not import one another, so each has its own constant."""
+    from processor.detection.grid import GRID_SHAPE as DETECTION_SHAPE  # noqa: PLC0415 - not ingest's to need
+
+    assert GRID_SHAPE == SHAPE == DETECTION_SHAPE
