@@ -11,6 +11,7 @@ says would not do: before Redis 7.2 a read that finds nothing leaves no trace th
 
 from __future__ import annotations
 
+import math
 import sys
 import urllib.request
 from collections.abc import Mapping
@@ -44,7 +45,7 @@ def worker() -> None:
         mine = client.client_info()
         others = [each for each in client.client_list() if each["id"] != str(mine["id"])]
     silent_s = [int(each["idle"]) for each in others if _host(each) == _host(mine)]
-    if min(silent_s, default=settings.lease_ms) * 1000 > settings.lease_ms:
+    if min(silent_s, default=math.inf) * 1000 > settings.lease_ms:
         raise SystemExit(
             f"Expected Redis to have heard from this worker within {settings.lease_ms / 1000:g} s; "
             + (f"its last word is {min(silent_s)} s old." if silent_s else "it is not connected.")
