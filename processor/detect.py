@@ -19,7 +19,7 @@ from processor.models import Model
 from processor.outputs import write_outputs
 from processor.volumes import ScanVolume, read_volume
 
-SCALE = "0 to 100: percent of this map's own maximum before smoothing; levels of two maps cannot be compared"
+SCALE = "percent of this map's own maximum before smoothing, so levels of two scans cannot be compared"
 ON_GRID = "none"
 """The method of alignment of a scan that came on the grid."""
 

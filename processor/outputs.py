@@ -72,7 +72,8 @@ def nifti_gz(voxels: npt.NDArray[Any], affine: Affine, xform_code: int, descript
     image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]  # the same
     image.header["descrip"] = description.encode()
     content: bytes = image.to_bytes()
-    return igzip.compress(content, _GZIP_LEVEL, mtime=0)
+    compressed: bytes = igzip.compress(content, _GZIP_LEVEL, mtime=0)
+    return compressed
 
 
 def caption(report: Report, model: Model) -> Caption:
@@ -82,16 +83,18 @@ def caption(report: Report, model: Model) -> Caption:
     finding = NO_FINDING
     if saliency.positive:
         finding = (
-            f"Colours: regions that moved the estimate, on the patient's {saliency.side}. "
-            "The ring marks the largest value. The map is scaled to its own maximum: compare no two."
+            f"Coloured: the regions that moved the estimate, on the patient's {saliency.side} side. "
+            "The ring is around the strongest."
         )
     return Caption(
-        number=f"{estimate.value:.1f} {estimate.unit}",
+        number=f"{estimate.value:.1f}",
+        unit=estimate.unit,
         error=off,
         finding=finding,
         notes=(
             f"Model {model.name}: {model.description}",
             f"The number: {estimate.note}",
+            f"The colours: {saliency.scale}.",
             "R and L are the patient's, as the scan's header says; a header that swaps them goes unnoticed.",
             *report.warnings,
         ),

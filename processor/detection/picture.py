@@ -38,7 +38,7 @@ _GAP = 6
 _MARGIN = 28
 _BAR_WIDTH = 16
 _BAR_COLUMN = 84
-_HEADER_HEIGHT = 122
+_HEADER_HEIGHT = 128
 _LINE_HEIGHT = 24
 
 _PAPER = (13, 15, 18)
@@ -56,7 +56,8 @@ class Caption:
     """What stands around the slices.
 
     Attributes:
-        number: The estimate with its unit.
+        number: The estimate.
+        unit: Its unit.
         error: How far it is usually off.
         finding: What the map shows, a sentence.
         notes: Further sentences, a line each.
@@ -64,6 +65,7 @@ class Caption:
     """
 
     number: str
+    unit: str
     error: str
     finding: str
     notes: Sequence[str]
@@ -123,11 +125,13 @@ def summary_png(
 
 def _draw_header(draw: ImageDraw.ImageDraw, caption: Caption, width: int) -> None:
     draw.text((_MARGIN, 20), "Core estimate", _FAINT, _font(17))
-    draw.text((_MARGIN, 40), caption.number, _INK, _font(42))
+    draw.text((_MARGIN, 78), caption.number, _INK, _font(42), anchor="ls")
+    unit_left = _MARGIN + _font(42).getlength(f"{caption.number} ")
+    draw.text((unit_left, 78), caption.unit, _INK, _font(21), anchor="ls")
     draw.text((_MARGIN, 90), caption.error, _FAINT, _font(17))
-    lines = _wrap(caption.finding, width // 2 - _MARGIN, 21)
-    for number, line in enumerate(lines):
-        draw.text((width // 2, 40 + number * 27), line, _INK, _font(21))
+    left = width * 2 // 5
+    for number, line in enumerate(_wrap(caption.finding, width - _MARGIN - left, 21)):
+        draw.text((left, 46 + number * 28), line, _INK, _font(21))
 
 
 def _tile(slice_hu: npt.NDArray[Any], slice_levels: Volume) -> Image.Image:
@@ -223,6 +227,22 @@ def _wrap(text: str, width: int, size: int = 17) -> list[str]:
 
 
 def _encode(page: Image.Image) -> bytes:
+    """Return a PNG of 256 colours, which is a third as large as one of all colours."""
     file = io.BytesIO()
-    page.save(file, "PNG", compress_level=6)
+    page.quantize(palette=_page_palette(), dither=Image.Dither.NONE).save(file, "PNG", compress_level=6)
     return file.getvalue()
+
+
+@cache
+def _page_palette() -> Image.Image:
+    """Return the picture's colours: grays finer than 1 HU, the map's colours over coarser ones, amber."""
+    colours, opacity = _palette()
+    levels = np.linspace(LEAST_SHOWN, FULL_SCALE, 10).astype(int)
+    alpha = opacity[levels][:, None, None]
+    under = np.linspace(0, 255, 13)[None, :, None]
+    over = (under * (1 - alpha) + colours[levels][:, None] * alpha).reshape(-1, 3)
+    amber = np.linspace(_PAPER, _AMBER, 5)[1:]
+    grays = np.linspace(0, 255, 256 - len(over) - len(amber))[:, None].repeat(3, axis=1)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.rint(np.concatenate([grays, over, amber])).astype(np.uint8).tobytes())
+    return palette

@@ -90,8 +90,9 @@ def _scale(part: Array) -> Levels:
 
 def _smooth(levels: Levels) -> Levels:
     """Smooth by a Gaussian; the array is of integers, so that fractions are dropped after every axis."""
-    smoothed = ndimage.gaussian_filter(levels, SIGMA_VOXELS, truncate=TRUNCATE_SIGMAS)
-    return np.asarray(smoothed, dtype=np.int16)
+    smoothed = np.empty_like(levels)
+    ndimage.gaussian_filter(levels, SIGMA_VOXELS, output=smoothed, truncate=TRUNCATE_SIGMAS)
+    return smoothed
 
 
 def _darker_side(normalised: Array, where: npt.NDArray[np.bool_]) -> Side:
