@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 from aiohttp import web
 
+from pipeline.report import Report
 from pipeline.web.pages import render
 from viewer import wording
 from viewer.access import Access, no_result
@@ -55,7 +56,7 @@ class PapayaPage:
             scan=scan,
             report=scan.report,
             scans=len(job.scans),
-            settings=_browser_settings(scan),
+            settings=_browser_settings(scan, scan.report),
             map_range=_MAP_RANGE,
             map_opacity=_MAP_OPACITY,
             wording=wording,
@@ -64,9 +65,9 @@ class PapayaPage:
         return answer
 
 
-def _browser_settings(scan: ScanView) -> dict[str, object]:
+def _browser_settings(scan: ScanView, report: Report) -> dict[str, object]:
     """Return what the page's script needs, as its JSON has it."""
-    peak_mm = scan.report.saliency.peak_mm if scan.report else None
+    saliency = report.saliency
     return {
         "volumes": [
             {"name": "scan", "label": "The scan", "url": scan.file("aligned.nii.gz")},
@@ -75,5 +76,5 @@ def _browser_settings(scan: ScanView) -> dict[str, object]:
         "windowHu": _WINDOW_HU,
         "mapRange": _MAP_RANGE,
         "mapOpacity": _MAP_OPACITY,
-        "peakMm": peak_mm,
+        "peakMm": saliency.peak_mm if saliency.positive else None,
     }

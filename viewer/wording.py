@@ -27,7 +27,7 @@ def error(estimate: CoreEstimate) -> str:
     """Say how far off the number usually is."""
     if estimate.rmse is None:
         return "Its error is not known."
-    return f"Typical error ± {number(estimate.rmse)} {estimate.unit} (RMSE on held-out data)."
+    return f"Typical error ± {number(estimate.rmse)} {estimate.unit}, as RMSE on held-out data."
 
 
 def finding(saliency: Saliency) -> str:
@@ -59,12 +59,12 @@ def facts(report: Report) -> list[tuple[str, str]]:
         ("Orientation", volume.orientation),
         ("Intensities", f"{join(volume.hu_range, 0, ' to ')} HU"),
         ("Scan SHA-256", volume.sha256),
-        ("Alignment", f"{aligned.method} ({'applied' if aligned.applied else 'none needed'})"),
+        ("Alignment", aligned.method if aligned.applied else "not needed: the scan came on the grid"),
         ("Largest raw value", f"{saliency.raw_max:.3g}"),
         ("Floor", "none established" if saliency.floor is None else f"{saliency.floor:.3g}"),
         ("Scale of the map", saliency.scale),
     ]
-    if saliency.peak_mm is not None:
+    if saliency.positive and saliency.peak_mm is not None:
         rows.append(("Strongest at (x, y, z)", f"{join(saliency.peak_mm, 1, ', ')} mm"))
     rows += [
         (f"Alignment, {name.replace('_', ' ')}", f"{v:.3g}") for name, v in (aligned.quality or {}).items()

@@ -123,6 +123,23 @@ async def test_papaya_opens_at_the_strongest_region_and_obeys_the_controls(
         assert opened.complaints == []
 
 
+async def test_a_map_in_which_nothing_stands_out_is_hidden_until_asked_for(
+    viewer: RunningViewer, browser: Browser
+) -> None:
+    """Scaled to its own maximum, noise looks like a finding."""
+    job = accepted_job(viewer.storage)
+    publish_result(viewer.storage, job, job.scans[0].scan_id, positive=False)
+    async with visit(browser, viewer.papaya(job)) as opened:
+        page = opened.page
+        await page.wait_for_selector('html[data-viewer="ready"]', state="attached", timeout=READY_MS)
+        hidden = "() => papayaContainers[0].viewer.screenVolumes[1].hidden"
+        assert await page.evaluate(hidden) is True
+        assert await page.is_hidden("#peak")
+        assert await page.text_content("#finding") == "No region stands out. This does not exclude a stroke."
+        await page.check("#show")
+        assert await page.evaluate(hidden) is False
+
+
 async def test_the_picture_can_be_moved_through_by_keyboard_alone(
     viewer: RunningViewer, browser: Browser, job: JobRecord
 ) -> None:

@@ -22,7 +22,7 @@ SHAPE = (146, 182, 133)
 AFFINE = np.array([[-1.0, 0, 0, 72], [0, 1, 0, -107.5], [0, 0, 1, -51.5], [0, 0, 0, 1]])
 """The grid of the network: axes left, anterior, superior."""
 PEAK_VOXEL = (104, 98, 76)
-WARNING = "The alignment could not be checked against a second method."
+WARNING = "See github.com/example/a-name-that-is-wider-than-a-telephone-and-has-no-place-to-break for what is known."
 DEMO = "Synthetic demonstration model, never trained on patients."
 REFUSAL = Failure(
     code="not-a-head",
@@ -56,13 +56,13 @@ def publish_result(storage: Storage, job: JobRecord, scan_id: str, *, positive: 
     text = report(job.job_id, scan_id, positive=positive).model_dump_json(by_alias=True, indent=1)
     with storage.staged_result(job.job_id, scan_id) as stage:
         (stage / "report.json").write_text(text)
-        for name, content in _pictures(positive=positive).items():
+        for name, content in _pictures().items():
             (stage / name).write_bytes(content)
 
 
 @cache
-def _pictures(*, positive: bool) -> dict[str, bytes]:
-    scan, saliency = head(), saliency_map(positive=positive)
+def _pictures() -> dict[str, bytes]:
+    scan, saliency = head(), saliency_map()
     summary = io.BytesIO()
     _summary(scan, saliency).save(summary, "PNG")
     return {
@@ -83,16 +83,14 @@ def head() -> NDArray[np.int16]:
     return volume.astype(np.int16)
 
 
-def saliency_map(*, positive: bool) -> NDArray[np.float32]:
-    """Return a blob around `PEAK_VOXEL` of 100 at most, or nothing; shape `SHAPE`."""
-    if not positive:
-        return np.zeros(SHAPE, np.float32)
+def saliency_map() -> NDArray[np.float32]:
+    """Return a blob around `PEAK_VOXEL`; percent of its maximum, shape `SHAPE`."""
     percent = 100 * np.exp(-1.5 * _radius(PEAK_VOXEL, (20, 26, 18)) ** 2)
     return np.asarray(np.rint(percent), np.float32)
 
 
 def report(job_id: str, scan_id: str, *, positive: bool = True) -> Report:
-    """Return a report like the processor's."""
+    """Return a report like the processor's; where the map is not positive it lies below the model's floor."""
     peak_mm = (AFFINE @ (*PEAK_VOXEL, 1))[:3]
     return Report(
         job_id=job_id,
@@ -115,12 +113,12 @@ def report(job_id: str, scan_id: str, *, positive: bool = True) -> Report:
             note="Volume of the planted territory, as the synthetic training data state it.",
         ),
         saliency=Saliency(
-            raw_max=0.0123 if positive else 0.0,
+            raw_max=0.0123 if positive else 0.0004,
             floor=0.001,
             positive=positive,
-            side="left" if positive else None,
-            peak_voxel=PEAK_VOXEL if positive else None,
-            peak_mm=tuple(float(x) for x in peak_mm) if positive else None,
+            side="left",
+            peak_voxel=PEAK_VOXEL,
+            peak_mm=(float(peak_mm[0]), float(peak_mm[1]), float(peak_mm[2])),
             scale="percent of this map's largest value",
         ),
         timings_s={"read": 0.12, "network": 2.31, "write": 0.84},

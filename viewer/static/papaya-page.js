@@ -25,10 +25,12 @@ function drawLegend(colors) {
 function connectControls(viewer) {
   const map = viewer.screenVolumes[1];
   const redraw = () => viewer.drawViewer(true, false);
-  element("show").addEventListener("change", (event) => {
-    map.hidden = !event.target.checked;
+  const show = () => {
+    map.hidden = !element("show").checked;
     redraw();
-  });
+  };
+  element("show").addEventListener("change", show);
+  show();
   element("threshold").addEventListener("input", (event) => {
     map.setScreenRange(Number(event.target.value), settings.mapRange[1]);
     element("threshold-shown").value = event.target.value;

@@ -24,7 +24,7 @@ def test_numbers_are_rounded_and_signed(value: float, text: str) -> None:
 
 def test_the_error_stands_with_its_unit() -> None:
     """A number without its error invites trust that it has not earned."""
-    assert wording.error(result().core_estimate) == "Typical error ± 10.5 ml (RMSE on held-out data)."
+    assert wording.error(result().core_estimate) == "Typical error ± 10.5 ml, as RMSE on held-out data."
 
 
 def test_an_unknown_error_is_said_to_be_unknown() -> None:
