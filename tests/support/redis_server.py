@@ -36,7 +36,17 @@ class RedisServer:
     def start(self) -> None:
         """Start, or start again with the data it had; returns when it answers."""
         options = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self._folder), "--save", ""]
-        options += ["--appendonly", "yes", "--maxmemory-policy", "noeviction", "--logfile", "redis.log"]
+        # everysec may hold a write back for two seconds while the disk is busy, and a kill would lose it
+        options += [
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "always",
+            "--maxmemory-policy",
+            "noeviction",
+            "--logfile",
+            "redis.log",
+        ]
         self._process = subprocess.Popen([self._binary, *options])
         deadline = time.monotonic() + START_TIMEOUT_S
         with redis.Redis(port=self.port) as client:
