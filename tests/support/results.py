@@ -22,7 +22,7 @@ SHAPE = (146, 182, 133)
 AFFINE = np.array([[-1.0, 0, 0, 72], [0, 1, 0, -107.5], [0, 0, 1, -51.5], [0, 0, 0, 1]])
 """The grid of the network: axes left, anterior, superior."""
 PEAK_VOXEL = (104, 98, 76)
-WARNING = "See github.com/example/a-name-that-is-wider-than-a-telephone-and-has-no-place-to-break for what is known."
+WARNING = "More stands in example.org/a-name-that-is-wider-than-a-telephone-and-has-no-place-to-break."
 DEMO = "Synthetic demonstration model, never trained on patients."
 REFUSAL = Failure(
     code="not-a-head",

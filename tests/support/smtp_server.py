@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from email import message_from_bytes
@@ -19,21 +20,29 @@ _ACCEPTED = "250 OK"
 class SmtpServer:
     """A server on a free port of 127.0.0.1.
 
+    Args:
+        tls: If given, STARTTLS is offered.
+
     Attributes:
         port: Its port, also while it is away.
         mails: What it has taken.
         tries: How often a mail was offered to it.
+        encrypted: How many of these came over TLS.
+        sender_reply: Its answer to MAIL.
         recipient_reply: Its answer to RCPT.
         mail_reply: Its answer to a mail's content.
         released: While cleared, a mail's content is not answered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.mails: list[EmailMessage] = []
+        self.encrypted = 0
         self.tries = 0
+        self.sender_reply = _ACCEPTED
         self.recipient_reply = _ACCEPTED
         self.mail_reply = _ACCEPTED
         self.released = asyncio.Event()
@@ -49,7 +58,9 @@ class SmtpServer:
         """Be there."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: SMTP(self, hostname="test.local", loop=loop, enable_SMTPUTF8=True), "127.0.0.1", self.port
+            lambda: SMTP(self, hostname="test.local", loop=loop, enable_SMTPUTF8=True, tls_context=self._tls),
+            "127.0.0.1",
+            self.port,
         )
 
     async def stop(self) -> None:
@@ -58,7 +69,17 @@ class SmtpServer:
             self._server.close()
             self._server = None
 
-    async def handle_RCPT(  # noqa: N802 (aiosmtpd's convention)
+    async def handle_MAIL(  # noqa: N802 (aiosmtpd's convention)
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        """Answer to a sender."""
+        if self.sender_reply == _ACCEPTED:
+            envelope.mail_from = address
+        else:
+            self.tries += 1
+        return self.sender_reply
+
+    async def handle_RCPT(  # noqa: N802 (the same)
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         """Answer to a recipient."""
@@ -68,20 +89,21 @@ class SmtpServer:
         return self.recipient_reply
 
     async def handle_DATA(  # noqa: N802 (the same)
-        self, _server: SMTP, _session: Session, envelope: Envelope
+        self, _server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         """Answer to a mail's content."""
         await self.released.wait()
         if self.mail_reply == _ACCEPTED:
             content = cast("bytes", envelope.content)
+            self.encrypted += session.ssl is not None
             self.mails.append(message_from_bytes(content, policy=default))
         return self.mail_reply
 
 
 @asynccontextmanager
-async def running_smtp() -> AsyncIterator[SmtpServer]:
-    """Run a server until the block ends."""
-    server = SmtpServer()
+async def running_smtp(tls: ssl.SSLContext | None = None) -> AsyncIterator[SmtpServer]:
+    """Run a server until the block ends; with `tls` it offers STARTTLS."""
+    server = SmtpServer(tls)
     await server.start()
     try:
         yield server
