@@ -231,7 +231,9 @@ class Storage:
             return None
 
     def read_failure(self, job_id: str, scan_id: str) -> Failure | None:
-        """Return why a scan has no result, or None if nothing went wrong."""
+        """Return why a scan has no result; None if nothing went wrong, or a later try went well."""
+        if self.result_dir(job_id, scan_id).exists():
+            return None
         try:
             return Failure.model_validate_json((self.job_dir(job_id) / scan_id / _FAILURE_FILE).read_bytes())
         except FileNotFoundError:

@@ -73,7 +73,7 @@ class ScanHandler:
             event = _scan_uploaded(delivery)
         except UnknownEventError:
             return Effect.none()  # nothing of ours: the dead letter itself says all there is to say
-        failure = _failure(delivery, reason)
+        failure = _failure(reason, event.scan_id)
         self._storage.write_failure(event.job_id, event.scan_id, failure)
         return self._jobs.scan_ended(
             ScanFailed(job_id=event.job_id, scan_id=event.scan_id, path=event.path, **failure.model_dump())
@@ -87,16 +87,16 @@ def _scan_uploaded(delivery: Delivery) -> ScanUploaded:
     return event
 
 
-def _failure(delivery: Delivery, reason: Reason) -> Failure:
+def _failure(reason: Reason, scan_id: str) -> Failure:
     if isinstance(reason.cause, ScanRefusedError):
         return reason.cause.failure
     return Failure(
         code="detection-failed",
         title="The detection failed",
         detail=(
-            f"The detection was started {delivery.count} times on this scan and never came to an end. "
+            f"The detection was started {reason.starts} times on this scan and never came to an end. "
             "The scan is kept until its retention time is over. Whoever runs this service finds the cause "
-            f"in its log under scan {delivery.fields.get('scan_id')}. Other scans are not affected."
+            f"in its log under scan {scan_id}. Other scans are not affected."
         ),
     )
 
@@ -128,6 +128,7 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
             lease_ms=settings.lease_ms,
             max_deliveries=settings.max_deliveries,
             grace_s=settings.grace_s,
+            log_fields=("job_id", "scan_id"),
         )
         log.info("processor.ready", model=settings.model, took_s=round(time.perf_counter() - started, 1))
         await consumer.run(stop)

@@ -41,7 +41,7 @@ async def mailed_link(installation: Installation, link_start: str) -> str:
 
     async def arrived() -> bool:
         found[:] = [
-            link for mail in box.mails() for link in re.findall(rf"{re.escape(link_start)}\S+", mail.text)
+            link for mail in box.mails() for link in re.findall(rf"{re.escape(link_start)}\S*", mail.text)
         ]
         return bool(found)
 

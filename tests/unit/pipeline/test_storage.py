@@ -122,6 +122,16 @@ def test_failures_and_receipts_are_kept(storage: Storage) -> None:
     assert storage.read_mail_receipt(job_id) == receipt
 
 
+def test_a_result_outweighs_an_earlier_failure(storage: Storage) -> None:
+    """A scan that was tried again and went well has no failure any more."""
+    record = submit(storage)
+    job_id, scan_id = record.job_id, record.scans[0].scan_id
+    storage.write_failure(job_id, scan_id, FAILURE)
+    with storage.staged_result(job_id, scan_id):
+        pass
+    assert storage.read_failure(job_id, scan_id) is None
+
+
 def test_what_ends_after_its_job_was_deleted_ends_quietly(storage: Storage) -> None:
     """Deletion wins over everything that is still under way."""
     record = submit(storage)
