@@ -54,8 +54,7 @@ _ENQUEUE = (
 local job, timeline, scans, results = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local plan = cjson.decode(ARGV[1])
 local queued = 0
-local is_new = redis.call('EXISTS', job) == 0
-if is_new then
+if redis.call('EXISTS', job) == 0 then
   redis.call('HSET', job, 'state', 'open', 'created_at', plan.created_at, 'mail', plan.mail,
              'remaining', #plan.scans)
   note(timeline, plan.at, 'received', '')
@@ -63,20 +62,21 @@ end
 for _, scan in ipairs(plan.scans) do
   local field = scan.scan_id .. ':state'
   local state = redis.call('HGET', job, field)
-  if scan.outcome and not state then
+  local entry = redis.call('HGET', job, scan.scan_id .. ':entry')
+  local in_line = entry and #redis.call('XRANGE', scans, entry, entry) > 0
+  if state == 'done' or state == 'failed' or in_line then
+    -- in order
+  elseif scan.outcome then
     redis.call('HSET', job, field, scan.outcome)
     redis.call('HINCRBY', job, 'remaining', -1)
-  elseif not scan.outcome and state ~= 'done' and state ~= 'failed' then
-    local entry = redis.call('HGET', job, scan.scan_id .. ':entry')
-    if not entry or #redis.call('XRANGE', scans, entry, entry) == 0 then
-      entry = publish(scans, scan.event)
-      redis.call('HSET', job, field, 'waiting', scan.scan_id .. ':entry', entry)
-      note(timeline, plan.at, 'waiting', scan.scan_id)
-      queued = queued + 1
-    end
+  else
+    entry = publish(scans, scan.event)
+    redis.call('HSET', job, field, 'waiting', scan.scan_id .. ':entry', entry)
+    note(timeline, plan.at, 'waiting', scan.scan_id)
+    queued = queued + 1
   end
 end
-if is_new and redis.call('HGET', job, 'remaining') == '0' then
+if redis.call('HGET', job, 'state') == 'open' and redis.call('HGET', job, 'remaining') == '0' then
   redis.call('HSET', job, 'state', 'finished')
   if plan.mail == 'pending' then publish(results, plan.finished) end
 end

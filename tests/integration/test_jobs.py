@@ -121,6 +121,22 @@ async def test_a_scan_whose_entry_is_gone_is_put_in_line_again(
     assert [fields["scan_id"] for _, fields in queued] == [job.scans[1].scan_id]
 
 
+async def test_a_scan_that_ended_on_disk_alone_is_counted_once_its_entry_is_gone(
+    client: Redis, jobs: Jobs, storage: Storage
+) -> None:
+    """A result whose worker died before it could say so ends its job, even if the entry was deleted."""
+    job = submit(storage, scans=1, email="reader@hospital.example")
+    await jobs.enqueue(job, storage)
+    with storage.staged_result(job.job_id, job.scans[0].scan_id):
+        pass
+    await jobs.enqueue(job, storage)
+    assert await results(client) == []  # the entry is there: its next worker will say so
+    await client.delete(KEYS.scans)
+    for _ in range(2):
+        assert await jobs.enqueue(job, storage) == 0
+        assert await results(client) == ["job.finished"]
+
+
 async def test_a_flushed_redis_is_rebuilt_from_the_files(client: Redis, jobs: Jobs, storage: Storage) -> None:
     """Scans that have ended stay ended; the others wait again; the job finishes once they end."""
     job = submit(storage, scans=3, email="reader@hospital.example")
