@@ -176,6 +176,21 @@ async def test_no_page_complains_or_scrolls_sideways(
         assert await sideways(opened.page) == 0
 
 
+async def test_the_map_is_saved_as_it_lies_on_the_disk(
+    viewer: RunningViewer, browser: Browser, job: JobRecord, tmp_path: Path
+) -> None:
+    """Compressed, and under a name that tells nothing of the patient."""
+    async with visit(browser, viewer.result(job)) as opened:
+        async with opened.page.expect_download() as saving:
+            await opened.page.get_by_role("link", name="Map NIfTI").click()
+        saved = await saving.value
+        scan_id = job.scans[0].scan_id
+        assert saved.suggested_filename == f"corestream-{scan_id[:8]}-saliency.nii.gz"
+        await saved.save_as(tmp_path / "saved.nii.gz")
+        original = viewer.storage.result_dir(job.job_id, scan_id) / "saliency.nii.gz"
+        assert (tmp_path / "saved.nii.gz").read_bytes() == original.read_bytes()
+
+
 async def test_a_refused_link_shows_a_page_in_words(viewer: RunningViewer, browser: Browser) -> None:
     """The browser's own note of the status is the only complaint."""
     old = accepted_job(viewer.storage, links_expire_at=now() - timedelta(seconds=1))
