@@ -123,7 +123,7 @@ def _graph(arrays: Weights[Array], left: Tensor, right: Tensor) -> tuple[Tensor,
     """Return the core estimate, (), and the maps of both hemispheres, from (1, x, y, z, 1) each."""
     weights = arrays.map(tf.constant)
     left_features = branch(weights, left)
-    # One after the other: side by side they are no faster, and hold twice the memory.
+    # One after the other: side by side or as a batch they take 0.5 GB and a tenth of the CPU time more.
     with tf.control_dependencies([left_features]):
         right_features = branch(weights, tf.identity(right))
     # The gradient is taken by the features, so that nothing of the branch is kept for it.

@@ -85,7 +85,8 @@ def _sum(part: Array) -> float:
 
 def _scale(part: Array) -> Levels:
     """Scale to a maximum of 100 and drop the fractions."""
-    return (part / part.max() * FULL_SCALE).astype(np.int16)
+    levels: Levels = (part / part.max() * FULL_SCALE).astype(np.int16)
+    return levels
 
 
 def _smooth(levels: Levels) -> Levels:

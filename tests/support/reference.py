@@ -1,4 +1,4 @@
-"""Real volumes, the published weights and what the public code makes of them: beside the tree, never in it."""
+"""Real volumes, the published weights, and what the public code makes of them: kept beside the tree."""
 
 from __future__ import annotations
 
