@@ -135,7 +135,7 @@ async def test_a_map_in_which_nothing_stands_out_is_hidden_until_asked_for(
         hidden = "() => papayaContainers[0].viewer.screenVolumes[1].hidden"
         assert await page.evaluate(hidden) is True
         assert await page.is_hidden("#peak")
-        assert await page.text_content("#finding") == "No region stands out. This does not exclude a stroke."
+        assert await page.inner_text(".finding") == "No region stands out. This does not exclude a stroke."
         await page.check("#show")
         assert await page.evaluate(hidden) is False
 

@@ -63,7 +63,7 @@ function onLoaded() {
   for (const volume of settings.volumes) delete window[volume.name];
   const { viewer } = papayaContainers[0];
   viewer.canvas.setAttribute("role", "img");
-  viewer.canvas.setAttribute("aria-label", element("finding").textContent.trim());
+  viewer.canvas.setAttribute("aria-label", document.querySelector(".finding").textContent.trim());
   drawLegend(viewer.screenVolumes[1].colorTable);
   connectControls(viewer);
   shareKeys(viewer);
