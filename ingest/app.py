@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -65,11 +64,11 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
 
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
         sweeper = Sweeper(storage, jobs, ensure_groups, sweep_every_s)
-        task = asyncio.create_task(sweeper.run())
+        stop = asyncio.Event()
+        task = asyncio.create_task(sweeper.run(stop))
         yield
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        stop.set()
+        await task
         door.shutdown(cancel_futures=True)
         await client.aclose()
 

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,16 +43,20 @@ class Sweeper:
     ensure_groups: Callable[[], Awaitable[None]]
     every_s: float
 
-    async def run(self) -> None:
-        """Sweep until cancelled."""
-        while True:
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sweep until told to stop; a sweep that has begun is ended.
+
+        Not to be cancelled: redis-py can swallow a cancellation while it connects.
+        """
+        while not stop.is_set():
             try:
                 await self.sweep()
             except RedisError as error:
                 log.warning("sweep.redis_away", error=str(error))
             except Exception:  # the loop's edge: the next sweep may go well
                 log.exception("sweep.failed")
-            await asyncio.sleep(self.every_s)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self.every_s)
 
     async def sweep(self) -> None:
         """Sweep once.
