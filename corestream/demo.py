@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 
 from corestream import api
-from corestream.api import Document
 from corestream.console import ExitStatus, err, out
-from corestream.job_text import job_text, scan_line
+from corestream.job_text import job_text
 from corestream.mail.mailbox import Mail, Mailbox
+from corestream.submit import wait_for_job
 from corestream.up.command import say_addresses, words_for_errors
 from corestream.up.plan import Plan, prepared
 from corestream.up.ports import free_ports
@@ -62,9 +62,7 @@ async def _show(plan: Plan, scan: Path, *, once: bool) -> bool:
     out.print(f"\nSubmitting {scan} …", style="bold")
     async with api.session() as http:
         reply = await api.submit(http, plan.upload_url, [scan], _EMAIL)
-        job: Document = {}
-        async for job in api.follow_job(http, reply["status_url"]):
-            err.print(scan_line(1, job["scans"][0]))
+        job = await wait_for_job(http, reply["status_url"])
     mail = await _wait_for_mail(Mailbox(plan.data_dir / "mail"), job["result_url"])
     out.print(job_text(job))
     if mail is not None:

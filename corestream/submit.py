@@ -90,11 +90,11 @@ async def _submit(
                 reply = await api.submit(
                     http, server, files, email, lambda count: progress.advance(task, count)
                 )
-        return await _wait(http, reply["status_url"], quiet=quiet) if wait else reply
+        return await wait_for_job(http, reply["status_url"], quiet=quiet) if wait else reply
 
 
-async def _wait(http: ClientSession, status_url: str, *, quiet: bool) -> Document:
-    """Follow a job to its end, saying each change of a scan's state once."""
+async def wait_for_job(http: ClientSession, status_url: str, *, quiet: bool = False) -> Document:
+    """Follow a job to its end, saying each change of a scan's state once, and return what became of it."""
     said: list[str] = []
     job: Document = {}
     with nullcontext() if quiet else err.status("waiting for the result"):

@@ -1,0 +1,126 @@
+"""`corestream submit` and `status` against a real ingest."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from corestream.up.ports import free_ports
+from tests.support.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 60.0
+KEY = "k" * 40
+
+
+@dataclass(frozen=True)
+class Intake:
+    """A running ingest; no processor, so its jobs stay open."""
+
+    url: str
+    data_dir: Path
+
+
+@pytest.fixture
+async def intake(tmp_path: Path, redis_url: str) -> AsyncIterator[Intake]:
+    """An ingest of the test's own."""
+    running = Intake(f"http://127.0.0.1:{free_ports()}", tmp_path / "data")
+    settings = {
+        "CORESTREAM_REDIS_URL": redis_url,
+        "CORESTREAM_DATA_DIR": str(running.data_dir),
+        "CORESTREAM_INGEST_PORT": running.url.rpartition(":")[2],
+        "CORESTREAM_PUBLIC_URL": running.url,
+        "CORESTREAM_SECRET_KEY": KEY,
+    }
+    process = subprocess.Popen([sys.executable, "-m", "ingest"], cwd=ROOT, env=os.environ | settings)  # noqa: ASYNC220 - starts at once
+
+    async def answers() -> bool:
+        try:
+            urllib.request.urlopen(f"{running.url}/readyz", timeout=5).close()  # noqa: ASYNC210, S310 - our own
+        except (urllib.error.URLError, OSError):
+            return False
+        return True
+
+    try:
+        await eventually(answers, within_s=START_TIMEOUT_S)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(START_TIMEOUT_S)
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A volume on the network's grid."""
+    path = tmp_path / "scan.nii.gz"
+    voxels = np.zeros((146, 182, 133), np.int16)
+    voxels[40:100, 40:140, 30:100] = 40
+    nib.Nifti1Image(voxels, np.diag([-1.0, 1, 1, 1])).to_filename(path)  # type: ignore[no-untyped-call] # nibabel is half typed
+    return path
+
+
+def corestream(*arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as a user does."""
+    return subprocess.run(
+        [sys.executable, "-m", "corestream", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+async def test_a_scan_is_accepted_and_its_state_can_be_asked_for(intake: Intake, scan: Path) -> None:
+    """By the URL that was printed, and by the id where files and key are at hand."""
+    submitted = corestream("submit", scan, "--server", intake.url, "--json")
+    assert submitted.returncode == 0, submitted.stderr
+    assert submitted.stderr == ""
+    reply = json.loads(submitted.stdout)
+    by_url = corestream("status", reply["status_url"], "--json")
+    assert json.loads(by_url.stdout)["scans"][0]["state"] == "waiting"
+    by_id = corestream(
+        *("status", reply["job_id"], "--server", intake.url, "--data", intake.data_dir),
+        CORESTREAM_SECRET_KEY=KEY,
+    )
+    assert by_id.returncode == 0, by_id.stderr
+    assert "scan 1: waiting" in by_id.stdout
+
+
+async def test_a_refused_file_is_told_in_the_servers_words(intake: Intake, tmp_path: Path) -> None:
+    """Exit status 1: asked for properly, and refused; programs get the problem document."""
+    text = tmp_path / "notes.nii"
+    text.write_text("not a volume")
+    refused = corestream("submit", text, "--server", intake.url)
+    assert refused.returncode == 1
+    assert "Expected" in refused.stderr
+    problem = json.loads(corestream("submit", text, "--server", intake.url, "--json").stdout)
+    assert problem["status"] in range(400, 500)
+    assert problem["code"] in refused.stderr
+
+
+async def test_a_forged_link_is_refused(intake: Intake) -> None:
+    """The key of another installation opens nothing here."""
+    refused = corestream("status", f"{intake.url}/api/jobs/{'0' * 32}?token=forged")
+    assert refused.returncode == 1
+    assert "link" in refused.stderr.lower()
+
+
+async def test_without_a_server_the_user_hears_how_to_start_one(scan: Path) -> None:
+    """Exit status 2 tells a script that trying again may help."""
+    url = f"http://127.0.0.1:{free_ports()}"
+    nobody = corestream("submit", scan, "--server", url, "--json")
+    assert nobody.returncode == 2
+    assert "corestream up" in json.loads(nobody.stdout)["detail"]
