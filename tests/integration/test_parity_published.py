@@ -54,7 +54,7 @@ def test_number_and_map_are_those_of_the_public_code(
 
 def test_a_real_scan_gives_the_same_bytes_twice(detector: Detector, model: Model, tmp_path: Path) -> None:
     """Also with another affine the map is the same; only its place in world space moves."""
-    maps = []
+    maps: list[Path] = []
     for name in ("cranium_ncct", "cranium_ncct", "cranium_ncct_fsl_affine"):
         out = tmp_path / str(len(maps))
         out.mkdir()

