@@ -1,0 +1,120 @@
+"""Ingest as a process of its own: how it starts, how it refuses to, and what it weighs."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, FormData
+
+from tests.support.nifti_files import compressed, good, nifti, voxels
+
+MIB = 1024**2
+LARGE_BYTES = 200 * MIB
+START_TIMEOUT_S = 30.0
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """Return this process's environment with none of the project's variables but these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CORESTREAM_")}
+    return kept | {f"CORESTREAM_{name}": value for name, value in settings.items()}
+
+
+@pytest.fixture
+def service(tmp_path: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """`python -m ingest` on a free port: the process and its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ingest"],
+        env=environment(
+            SECRET_KEY="s" * 64, REDIS_URL=redis_url, DATA_DIR=str(tmp_path / "data"), INGEST_PORT=str(port)
+        ),
+    )
+    url = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not is_ready(url):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    yield process, url
+    process.terminate()
+    assert process.wait(START_TIMEOUT_S) == 0
+
+
+def is_ready(url: str) -> bool:
+    """Ask for readiness."""
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=5) as answer:  # noqa: S310 - our own server
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def peak_bytes(process: subprocess.Popen[bytes]) -> int:
+    """Return the most memory a process has ever held (Linux: VmHWM)."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert found
+    return int(found[1]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+async def test_large_uploads_leave_memory_flat(
+    service: tuple[subprocess.Popen[bytes], str], tmp_path: Path
+) -> None:
+    """200 MB accepted, 200 MB refused and a gzip of 600 MB cost less than 16 MB over a small upload."""
+    process, url = service
+    uploads: dict[str, tuple[bytes, int]] = {
+        "small": (good(), 202),
+        "accepted": (good() + bytes(LARGE_BYTES), 202),
+        "refused": (nifti(voxels((9, 9, 9))) + bytes(LARGE_BYTES), 422),
+        "bomb": (compressed(good() + bytes(3 * LARGE_BYTES)), 413),
+    }
+    peaks = {}
+    async with ClientSession() as http:
+        for name, (content, status) in uploads.items():
+            path = tmp_path / name
+            path.write_bytes(content)
+            with path.open("rb") as file:
+                form = FormData()
+                form.add_field("file", file, filename="scan")
+                async with http.post(f"{url}/api/jobs", data=form) as answer:
+                    assert answer.status == status, await answer.text()
+            peaks[name] = peak_bytes(process)
+    assert max(peaks.values()) - peaks["small"] < 16 * MIB, peaks
+    assert peaks["bomb"] < 120 * MIB, peaks
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "CORESTREAM_SECRET_KEY is not set"),
+        ({"SECRET_KEY": "s" * 64, "MAX_UPLOAD_BYTES": "much"}, "CORESTREAM_MAX_UPLOAD_BYTES is 'much'"),
+        ({"SECRET_KEY": "s" * 64, "DATA_DIR": "/dev/null/data"}, "CORESTREAM_DATA_DIR is '/dev/null/data'"),
+    ],
+    ids=["no key", "a wrong number", "a folder that cannot be"],
+)
+def test_wrong_settings_end_the_start_in_words(settings: dict[str, str], words: str) -> None:
+    """Whoever starts it reads which variable is wrong, not a traceback."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "ingest"],
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=START_TIMEOUT_S,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert words in ended.stderr
+    assert "Traceback" not in ended.stderr
