@@ -9,19 +9,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
+
 Array: TypeAlias = npt.NDArray[np.float32]
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
-SHAPE = (146, 182, 133)
-ORIGIN_MM = (72.0, -107.5, -51.5)
-AFFINE: npt.NDArray[np.float64] = np.array(
-    [
-        [-1.0, 0.0, 0.0, ORIGIN_MM[0]],
-        [0.0, 1.0, 0.0, ORIGIN_MM[1]],
-        [0.0, 0.0, 1.0, ORIGIN_MM[2]],
-        [0.0, 0.0, 0.0, 1.0],
-    ]
-)
+SHAPE = GRID_SHAPE
+AFFINE = GRID_AFFINE
+ORIGIN_MM: tuple[float, float, float] = tuple(GRID_AFFINE[:3, 3].tolist())
 # The network cuts the array between i = 72 (x = 0) and i = 73 (x = -1): its mirror plane is between them.
 MIDLINE_MM = -0.5
 

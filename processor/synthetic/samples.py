@@ -12,7 +12,7 @@ from processor.synthetic.grid import AFFINE
 from processor.synthetic.lesion import random_lesion
 from processor.synthetic.scan import Truth, synthesize
 
-# Training takes its seeds from 0 up, the evaluation from 10,000 up: samples are new to both.
+# Training takes its seeds from 0 up, the evaluation from 30,000 up: samples are new to both.
 FIRST_SAMPLE_SEED = 20_000
 # Every fourth sample has no lesion, so that a user also sees what no finding looks like.
 WITHOUT_LESION_EVERY = 4
