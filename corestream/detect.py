@@ -56,6 +56,8 @@ def detect(
                 detect_scan(path, folder, detector, model=chosen, job_id=None, scan_id=None)
         except ScanRefusedError as error:
             refused += 1
+            if not any(folder.iterdir()):
+                folder.rmdir()
             err.print(f"{path}: {error}", style="red", markup=False)
         except OSError as error:
             fail(f"{path}: {error}", ExitStatus.USAGE)

@@ -23,6 +23,7 @@ from notifier.settings import NotifierSettings
 from pipeline.errors import ConfigurationError
 from pipeline.settings import PREFIX, load
 from pipeline.streams import connect, durability_warnings
+from processor.models import resolve_model
 from processor.settings import ProcessorSettings
 
 _ANSWER_TIMEOUT_S = 5
@@ -127,8 +128,6 @@ def _tensorflow(_settings: ProcessorSettings) -> Finding:
 
 
 def _model(settings: ProcessorSettings) -> Finding:
-    from processor.models import resolve_model  # noqa: PLC0415 - may not be installed on this machine
-
     try:
         found = resolve_model(settings.model, settings.model_dir)
     except ConfigurationError as error:
