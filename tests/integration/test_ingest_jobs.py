@@ -25,7 +25,7 @@ from pipeline.keys import PROCESSORS
 from pipeline.storage import JobRecord
 from pipeline.streams import connect
 from tests.support.redis_server import RedisServer
-from tests.support.results import REFUSAL, accepted_job, publish_result
+from tests.support.results import DEMO, REFUSAL, accepted_job, publish_result
 from tests.support.waiting import eventually
 
 SWEEP_EVERY_S = 0.05
@@ -132,6 +132,7 @@ async def test_a_finished_job_tells_results_and_failures(
     assert 'http-equiv="refresh"' not in text
     assert settings.links(job).result in text
     assert REFUSAL.detail in text
+    assert DEMO in text
 
 
 async def test_an_open_jobs_page_renews_itself(http: ClientSession, settings: IngestSettings) -> None:
