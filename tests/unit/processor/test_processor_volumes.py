@@ -31,15 +31,16 @@ def hu() -> npt.NDArray[np.int16]:
 
 def image_of(
     voxels: Voxels, codes: str = "LAS", kind: type[nib.Nifti1Image] = nib.Nifti1Image
-) -> Any:  # nibabel's images carry no types
+) -> nib.Nifti1Image:
     """Return an image of voxels given as L, A, S, stored with other axes."""
     stored = untyped.orientations.axcodes2ornt(codes)
     turn = untyped.orientations.ornt_transform(untyped.orientations.axcodes2ornt("LAS"), stored)
     turned = untyped.orientations.apply_orientation(voxels, turn)
     affine = GRID_AFFINE @ untyped.orientations.inv_ornt_aff(turn, GRID_SHAPE)
-    image: Any = kind(turned, affine)
-    image.set_sform(affine, 4)
-    image.set_qform(affine, 4)
+    image = kind(turned, affine)
+    forms: Any = image
+    forms.set_sform(affine, 4)
+    forms.set_qform(affine, 4)
     return image
 
 
@@ -72,7 +73,7 @@ def test_the_axes_order_in_the_file_does_not_matter(tmp_path: Path, hu: Voxels, 
 @pytest.mark.parametrize("dtype", ["i2", "u2", "i4", "f4", "f8", ">i2", ">f4"])
 def test_the_type_and_byte_order_of_the_voxels_do_not_matter(tmp_path: Path, hu: Voxels, dtype: str) -> None:
     """Whole Hounsfield units are exact in all of them."""
-    image = image_of(hu.astype(dtype))
+    image: Any = image_of(hu.astype(dtype))
     if dtype.startswith(">"):
         image = untyped.Nifti1Image(hu.astype(dtype), GRID_AFFINE, image.header.as_byteswapped(">"))
     np.testing.assert_array_equal(read_volume(saved(tmp_path / "scan", image)).hu, hu)
