@@ -131,7 +131,7 @@ def main() -> None:
         settings = load(IngestSettings)
         logging.configure("ingest", settings.log_format)
         app = build(settings)
+        log.info("ingest.starting", host=settings.host, port=settings.ingest_port)
+        run(app, host=settings.host, port=settings.ingest_port)
     except ConfigurationError as error:
         exit_for(error)
-    log.info("ingest.starting", host=settings.host, port=settings.ingest_port)
-    run(app, host=settings.host, port=settings.ingest_port)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import email_validator
 from aiohttp import BodyPartReader, MultipartReader, web
 from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
@@ -23,6 +24,9 @@ MAX_FORM_OVERHEAD_BYTES = 64 * 1024
 
 _CHUNK_BYTES = 256 * 1024
 """What one upload holds in memory; hundreds of slow clients are held at once."""
+# A hospital's own mail server may well answer to jane@mail.hospital.local.
+for _name in ("local", "localhost"):
+    email_validator.SPECIAL_USE_DOMAIN_NAMES.remove(_name)
 _MAX_EMAIL_BYTES = 320
 """64 of the mailbox, the @ and 255 of the domain (RFC 5321, 4.5.3.1)."""
 
@@ -184,7 +188,9 @@ async def _read_email(part: BodyPartReader) -> str | None:
         address = text.decode().strip()
         if not address:
             return None
-        return validate_email(address, check_deliverability=False, allow_smtputf8=False).normalized
+        return validate_email(
+            address, check_deliverability=False, globally_deliverable=False, allow_smtputf8=False
+        ).normalized
     except UnicodeDecodeError as error:
         raise _email_invalid("bytes that are not UTF-8 text") from error
     except EmailNotValidError as error:

@@ -68,7 +68,7 @@ def _qform(header: Header) -> NDArray[np.float64]:
     if not (np.isfinite(sizes).all() and (sizes[1:] > 0).all()):
         raise _orientation_invalid("qform", f"voxel sizes {', '.join(f'{size:g}' for size in sizes[1:])}")
     matrix = np.eye(4)
-    rotation = nib.quaternions.quat2mat([math.sqrt(max(0.0, 1 - square)), *vector])  # type: ignore[no-untyped-call]  # nibabel's
+    rotation = nib.quaternions.quat2mat([math.sqrt(max(0.0, 1 - square)), *vector])
     matrix[:3, :3] = rotation * (sizes[1], sizes[2], sizes[3] * qfac(header))
     matrix[:3, 3] = offset
     return matrix
@@ -111,7 +111,7 @@ def check_grid(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> None
     Raises:
         ProblemError: It does not, or its axes cannot be named.
     """
-    codes = nib.aff2axcodes(affine)  # type: ignore[no-untyped-call]  # nibabel's
+    codes = nib.aff2axcodes(affine)
     if None in codes:
         raise _orientation_invalid("orientation", "singular")
     along = dict(zip(codes, shape, strict=True))

@@ -117,11 +117,7 @@ class Submissions:
                 for number, (upload, target) in enumerate(zip(form.uploads, kept, strict=True), start=1)
             ]
             record = self._record(form, scans)
-            try:
-                await asyncio.to_thread(self._storage.accept, record, kept)
-            except BaseException:
-                self._storage.delete_job(record.job_id)
-                raise
+            await asyncio.to_thread(self._storage.accept, record, kept)
         return record
 
     async def _admit(self, upload: Upload, target: Path, number: int, count: int) -> ScanRecord:

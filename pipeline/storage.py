@@ -161,16 +161,23 @@ class Storage:
         Args:
             record: The submission.
             parts: One complete and fsynced file per scan of the record, in its order, on the same disk.
+
+        Raises:
+            OSError: The disk refuses; nothing is left of the job.
         """
         job_dir = self.job_dir(record.job_id)
-        job_dir.mkdir(mode=0o700)
-        for scan, part in zip(record.scans, parts, strict=True):
-            target = self.scan_path(record.job_id, scan.scan_id)
-            target.parent.mkdir(mode=0o700)
-            part.replace(target)
-            fsync_directory(target.parent)
-        write_whole(job_dir / "job.json", record.model_dump_json(indent=1).encode())
-        fsync_directory(self.jobs)
+        try:
+            job_dir.mkdir(mode=0o700)
+            for scan, part in zip(record.scans, parts, strict=True):
+                target = self.scan_path(record.job_id, scan.scan_id)
+                target.parent.mkdir(mode=0o700)
+                part.replace(target)
+                fsync_directory(target.parent)
+            write_whole(job_dir / "job.json", record.model_dump_json(indent=1).encode())
+            fsync_directory(self.jobs)
+        except BaseException:
+            self.delete_job(record.job_id)
+            raise
 
     def read_job(self, job_id: str) -> JobRecord:
         """Read a submission.

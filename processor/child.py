@@ -85,7 +85,7 @@ class DetectionChild:
 
     def close(self) -> None:
         """End the child, whatever it is doing."""
-        self._pool.stop()  # type: ignore[no-untyped-call]  # pebble leaves it untyped
+        self._pool.stop()
         self._pool.join()
 
 

@@ -66,10 +66,10 @@ def nifti_gz(voxels: npt.NDArray[Any], affine: Affine, xform_code: int, descript
     Returns:
         bytes: Always the same for the same arguments.
     """
-    image = nib.Nifti1Image(voxels, affine)  # type: ignore[no-untyped-call]  # nibabel's
-    image.set_sform(affine, code=xform_code)  # type: ignore[no-untyped-call]  # the same
-    image.set_qform(affine, code=xform_code)  # type: ignore[no-untyped-call]  # the same
-    image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call]  # the same
+    image = nib.Nifti1Image(voxels, affine)
+    image.set_sform(affine, code=xform_code)
+    image.set_qform(affine, code=xform_code)
+    image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode()
     content: bytes = image.to_bytes()
     compressed: bytes = igzip.compress(content, _GZIP_LEVEL, mtime=0)

@@ -84,9 +84,9 @@ def read_volume(path: Path) -> ScanVolume:
             turn = _turn_to_grid(shape, affine)
             image = _read_image(kind, header, content)
     hu, warnings = _finite(np.asarray(image.dataobj).reshape(shape, order="F"))
-    turned = nib.orientations.apply_orientation(hu, turn)  # type: ignore[no-untyped-call]  # nibabel's
-    back = nib.orientations.inv_ornt_aff(turn, shape)  # type: ignore[no-untyped-call]  # the same
-    i, j, k = nib.affines.voxel_sizes(affine).tolist()  # type: ignore[no-untyped-call]  # the same
+    turned = nib.orientations.apply_orientation(hu, turn)
+    back = nib.orientations.inv_ornt_aff(turn, shape)
+    i, j, k = nib.affines.voxel_sizes(affine).tolist()
     return ScanVolume(
         hu=turned,
         affine=affine @ back,
@@ -94,7 +94,7 @@ def read_volume(path: Path) -> ScanVolume:
         sha256=sha256,
         stored_shape=shape,
         voxel_size_mm=(i, j, k),
-        orientation="".join(nib.orientations.aff2axcodes(affine)),  # type: ignore[no-untyped-call]  # the same
+        orientation="".join(nib.orientations.aff2axcodes(affine)),
         warnings=warnings,
     )
 
@@ -137,7 +137,7 @@ def _read_header(content: BinaryIO) -> tuple[type[nib.Nifti1Image], Header]:
             "beginning. Convert the scan to NIfTI, dcm2niix does it for DICOM.",
         )
     try:
-        header: Header = kind.header_class(start)  # type: ignore[no-untyped-call]  # nibabel's
+        header: Header = kind.header_class(start)
         _dtype(header)
     except (nib.spatialimages.HeaderDataError, ValueError, KeyError) as error:
         raise _header_invalid(str(error)) from error
@@ -148,7 +148,7 @@ def _read_header(content: BinaryIO) -> tuple[type[nib.Nifti1Image], Header]:
 
 
 def _dtype(header: Header) -> np.dtype[Any]:
-    return np.dtype(header.get_data_dtype())  # type: ignore[no-untyped-call]  # nibabel's
+    return np.dtype(header.get_data_dtype())
 
 
 def _space_shape(header: Header) -> tuple[int, int, int]:
@@ -172,8 +172,8 @@ def _space_shape(header: Header) -> tuple[int, int, int]:
 def _orientation(header: Header) -> tuple[Affine, int]:
     """Return the sform, or the qform where there is none, with its code."""
     try:
-        sform, sform_code = header.get_sform(coded=True)  # type: ignore[no-untyped-call]  # nibabel's
-        qform, qform_code = header.get_qform(coded=True)  # type: ignore[no-untyped-call]  # the same
+        sform, sform_code = header.get_sform(coded=True)
+        qform, qform_code = header.get_qform(coded=True)
     except (ValueError, nib.spatialimages.HeaderDataError) as error:
         raise _orientation_invalid(str(error)) from error
     if sform is None and qform is None:
@@ -200,11 +200,11 @@ def _orientation(header: Header) -> tuple[Affine, int]:
 
 def _turn_to_grid(shape: tuple[int, int, int], affine: Affine) -> npt.NDArray[Any]:
     """Return nibabel's orientation transform from the file's axes to L, A, S."""
-    stored = nib.orientations.io_orientation(affine)  # type: ignore[no-untyped-call]  # nibabel's
+    stored = nib.orientations.io_orientation(affine)
     if np.isnan(stored).any():
         raise _orientation_invalid("one whose axes have no direction")
-    grid = nib.orientations.axcodes2ornt(GRID_AXES)  # type: ignore[no-untyped-call]  # the same
-    turn: npt.NDArray[Any] = nib.orientations.ornt_transform(stored, grid)  # type: ignore[no-untyped-call]  # the same
+    grid = nib.orientations.axcodes2ornt(GRID_AXES)
+    turn: npt.NDArray[Any] = nib.orientations.ornt_transform(stored, grid)
     turned = [0, 0, 0]
     for length, axis in zip(shape, turn[:, 0], strict=True):
         turned[int(axis)] = length

@@ -113,8 +113,9 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
     storage = settings.storage
     storage.create_folders()
     try:
-        await child.warm()
-        await wait_until_ready(client)
+        if not await _warmed(child, stop):
+            return
+        await wait_until_ready(client, stop)
         for warning in await durability_warnings(client):
             log.warning("redis.not_durable", warning=warning)
         handler = ScanHandler(Jobs(client, settings.keys), storage, child)
@@ -135,6 +136,18 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
     finally:
         child.close()
         await client.aclose()
+
+
+async def _warmed(child: DetectionChild, stop: asyncio.Event) -> bool:
+    """Return whether the network is loaded; False as soon as this worker is to stop."""
+    warming, stopping = asyncio.create_task(child.warm()), asyncio.create_task(stop.wait())
+    await asyncio.wait({warming, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if warming.done():
+        warming.result()
+        return True
+    warming.cancel()
+    return False
 
 
 def main() -> None:

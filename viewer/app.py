@@ -60,7 +60,7 @@ def main() -> None:
         settings = load(ViewerSettings)
         logging.configure("viewer", settings.log_format)
         app = build(settings)
+        log.info("viewer.starting", host=settings.host, port=settings.viewer_port)
+        run(app, host=settings.host, port=settings.viewer_port)
     except ConfigurationError as error:
         exit_for(error)
-    log.info("viewer.starting", host=settings.host, port=settings.viewer_port)
-    run(app, host=settings.host, port=settings.viewer_port)

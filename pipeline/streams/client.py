@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 from redis.asyncio import Redis
@@ -62,16 +63,20 @@ def connect(url: str) -> Redis:
     )
 
 
-async def wait_until_ready(client: Redis) -> None:
-    """Return once Redis answers and has loaded its data, however long that takes."""
+async def wait_until_ready(client: Redis, stop: asyncio.Event) -> None:
+    """Return once Redis answers and has loaded its data, however long that takes, or `stop` is set.
+
+    A flag ends it and not a cancellation, which redis-py can swallow while it connects.
+    """
     backoff = Backoff()
-    while True:
+    while not stop.is_set():
         try:
             await client.ping()
         except (RedisError, OSError) as error:
             delay_s = backoff.next()
             log.warning("stream.unavailable", error=str(error), retry_in_s=round(delay_s, 3))
-            await asyncio.sleep(delay_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), delay_s)
         else:
             return
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from pipeline.errors import ConfigurationError
 from pipeline.web import pages, problems
 
 log = structlog.get_logger()
@@ -27,6 +29,8 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",  # a link is a key; it must not travel on to where the reader goes next
     "Cache-Control": "no-store",
 }
+
+_HEALTH_ROUTES = ("/healthz", "/readyz")
 
 Check = Callable[[], Awaitable[str | None]]
 """A readiness check: None where all is well, else what is wrong."""
@@ -45,10 +49,13 @@ async def _log_request(request: web.Request, handler: Handler) -> web.StreamResp
     started = time.perf_counter()
     answer = await handler(request)
     resource = request.match_info.route.resource
+    route = resource.canonical if resource else None
+    if route in _HEALTH_ROUTES and answer.status == HTTPStatus.OK:
+        return answer  # asked every few seconds: only a bad answer is news
     log.info(
         "http.answered",
         method=request.method,
-        route=resource.canonical if resource else None,
+        route=route,
         status=answer.status,
         took_ms=round((time.perf_counter() - started) * 1000, 1),
     )
@@ -82,8 +89,8 @@ def build_app(*, templates: Path, checks: Mapping[str, Check]) -> web.Applicatio
             status=200 if ready else 503,
         )
 
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
+    for route, health in zip(_HEALTH_ROUTES, (healthz, readyz), strict=True):
+        app.router.add_get(route, health)
     return app
 
 
@@ -94,5 +101,14 @@ def run(app: web.Application, *, host: str, port: int) -> None:
         app: The application.
         host: Address to listen on.
         port: TCP port.
+
+    Raises:
+        ConfigurationError: The address cannot be had.
     """
-    web.run_app(app, host=host, port=port, access_log=None, print=None, shutdown_timeout=30)
+    try:
+        web.run_app(app, host=host, port=port, access_log=None, print=None, shutdown_timeout=30)
+    except OSError as error:
+        raise ConfigurationError(
+            f"Expected to listen on {host}, port {port}, but: {error.strerror}. "
+            "Stop what listens there, or choose another address or port."
+        ) from error

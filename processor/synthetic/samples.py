@@ -57,9 +57,9 @@ def write_samples(directory: Path, count: int = 4, seed: int = FIRST_SAMPLE_SEED
 
 
 def _write_nifti(path: Path, voxels: npt.NDArray[Any]) -> None:
-    image = nib.Nifti1Image(voxels, AFFINE)  # type: ignore[no-untyped-call] # nibabel is half typed
+    image = nib.Nifti1Image(voxels, AFFINE)
     image.header["descrip"] = DESCRIPTION
-    image.header.set_xyzt_units("mm")  # type: ignore[no-untyped-call] # nibabel is half typed
+    image.header.set_xyzt_units("mm")
     image.to_filename(path)
 
 

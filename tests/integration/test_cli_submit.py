@@ -66,7 +66,7 @@ def scan(tmp_path: Path) -> Path:
     path = tmp_path / "scan.nii.gz"
     voxels = np.zeros((146, 182, 133), np.int16)
     voxels[40:100, 40:140, 30:100] = 40
-    nib.Nifti1Image(voxels, np.diag([-1.0, 1, 1, 1])).to_filename(path)  # type: ignore[no-untyped-call] # nibabel is half typed
+    nib.Nifti1Image(voxels, np.diag([-1.0, 1, 1, 1])).to_filename(path)
     return path
 
 

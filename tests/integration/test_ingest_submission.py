@@ -175,7 +175,7 @@ REFUSED: dict[str, tuple[Callable[[], FormData], dict[str, int], int, str]] = {
     "an empty file": (lambda: form(b""), {}, 415, "not-nifti"),
     "a good scan beside a bad one": (lambda: form(good(), good()[:-1]), {}, 422, "scan-incomplete"),
     "a scan off the grid": (lambda: form(nifti(voxels((9, 9, 9)))), {}, 422, "not-on-grid"),
-    "an address without a domain": (lambda: form(good(), email="jane"), {}, 422, "email-invalid"),
+    "an address that is only a name": (lambda: form(good(), email="jane"), {}, 422, "email-invalid"),
     "an address with a second header": (
         lambda: form(good(), email="a@example.org\r\nBcc: b@example.org"),
         {},
@@ -313,3 +313,17 @@ async def test_while_redis_is_away_a_submission_is_refused_before_it_is_read(
         assert (await answer.json())["checks"]["redis"] != "ok"
     async with http.get(server.make_url("/healthz")) as answer:
         assert answer.status == 200
+
+
+async def test_a_hospitals_own_mail_domain_is_an_address(
+    serve: Serve, http: ClientSession, settings: IngestSettings
+) -> None:
+    """Names that no public server knows are common inside a hospital."""
+    server = await serve()
+    for address in ("jane@mail.hospital.local", "jane@intranet"):
+        async with http.post(
+            server.make_url("/api/jobs"), data=form(compressed(good()), email=address)
+        ) as answer:
+            assert answer.status == 202
+            reply = await answer.json()
+        assert settings.storage.read_job(reply["job_id"]).email == address

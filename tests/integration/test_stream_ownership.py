@@ -98,7 +98,7 @@ async def test_after_an_outage_the_living_have_half_a_lease_to_renew(
     with pytest.raises(RedisConnectionError):
         await reader.next([])
     redis_server.start()
-    await wait_until_ready(stream_bench.client)
+    await wait_until_ready(stream_bench.client, asyncio.Event())
     await stream_bench.client.xclaim(
         STREAM, GROUP, held.consumer, 0, [held.entry_id], idle=60_000, justid=True
     )

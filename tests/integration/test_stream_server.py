@@ -25,7 +25,7 @@ async def test_a_killed_redis_comes_back_and_its_consumers_go_on(
         redis_server.kill()
         await asyncio.sleep(2 * stream_bench.lease_s)
         await asyncio.to_thread(redis_server.start)
-        await wait_until_ready(stream_bench.client)
+        await wait_until_ready(stream_bench.client, asyncio.Event())
         late = await stream_bench.add(seconds="0")
         await stream_bench.until_empty()
     assert sorted(await stream_bench.finished()) == sorted([running, waiting, late])
@@ -84,7 +84,7 @@ async def test_a_consumer_may_be_started_before_redis(stream_bench: Bench, redis
     """Services start in any order; a consumer without Redis waits."""
     redis_server.kill()
     async with stream_bench.consuming(stream_bench.consumer()):
-        ready = asyncio.create_task(wait_until_ready(stream_bench.client))
+        ready = asyncio.create_task(wait_until_ready(stream_bench.client, asyncio.Event()))
         await asyncio.sleep(0.2)
         assert not ready.done()
         await asyncio.to_thread(redis_server.start)

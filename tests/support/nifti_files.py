@@ -42,12 +42,12 @@ def nifti(
         text: Written into every text field, and as an extension.
     """
     data = voxels() if data is None else data
-    header = version.header_class(endianness=byte_order)  # type: ignore[no-untyped-call]  # nibabel's
+    header = version.header_class(endianness=byte_order)
     # nibabel would otherwise write float32, the header's own default.
-    header.set_data_dtype(data.dtype)  # type: ignore[no-untyped-call]  # the same
+    header.set_data_dtype(data.dtype)
     image = version(data, affine, header)
-    image.set_qform(affine, code=1)  # type: ignore[no-untyped-call]  # the same
-    image.set_sform(affine if sform is None else sform, code=1)  # type: ignore[no-untyped-call]  # the same
+    image.set_qform(affine, code=1)
+    image.set_sform(affine if sform is None else sform, code=1)
     if text:
         for field in ("descrip", "aux_file", "intent_name", "db_name"):
             image.header[field] = text

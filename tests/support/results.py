@@ -136,9 +136,9 @@ def _radius(center: tuple[int, int, int], half_axes: tuple[int, int, int]) -> ND
 
 
 def _nifti(volume: NDArray[np.int16] | NDArray[np.float32]) -> bytes:
-    image = nib.Nifti1Image(volume, AFFINE)  # type: ignore[no-untyped-call]  # nibabel is half typed
-    image.set_sform(AFFINE, code=1)  # type: ignore[no-untyped-call]  # the same
-    image.set_qform(AFFINE, code=1)  # type: ignore[no-untyped-call]  # the same
+    image = nib.Nifti1Image(volume, AFFINE)
+    image.set_sform(AFFINE, code=1)
+    image.set_qform(AFFINE, code=1)
     return gzip.compress(image.to_bytes(), compresslevel=1)
 
 

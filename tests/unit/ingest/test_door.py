@@ -213,7 +213,7 @@ def test_what_is_kept_has_the_same_voxels_at_the_same_place(
     for form in ("sform", "qform"):
         assert kept.header[f"{form}_code"] == sent.header[f"{form}_code"]
     if sent.header["qform_code"]:
-        assert np.allclose(kept.get_qform(), sent.get_qform())  # type: ignore[no-untyped-call]  # nibabel's
+        assert np.allclose(kept.get_qform(), sent.get_qform())
 
 
 def test_names_stay_outside(tmp_path: Path) -> None:

@@ -70,6 +70,17 @@ def test_a_job_whose_record_was_not_written_does_not_exist(storage: Storage) -> 
         storage.read_job(record.job_id)
 
 
+def test_a_job_that_cannot_be_accepted_leaves_nothing(storage: Storage) -> None:
+    """If the second of two volumes is gone, the first is not kept either."""
+    record = submit(storage, scans=2).model_copy(update={"job_id": new_id()})
+    part = storage.part_path(new_id())
+    part.write_bytes(b"voxels")
+    with pytest.raises(FileNotFoundError):
+        storage.accept(record, [part, storage.part_path(new_id())])
+    assert not storage.job_dir(record.job_id).exists()
+    assert list(storage.incoming.iterdir()) == []
+
+
 def test_a_result_appears_whole(storage: Storage) -> None:
     """While it is written nobody sees any of it."""
     record = submit(storage)

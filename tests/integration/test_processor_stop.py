@@ -1,0 +1,74 @@
+"""A processor that is told to stop does, whatever it is waiting for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import eventually
+
+STOPS_WITHIN_S = 15.0
+
+
+@pytest.fixture
+def processor(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A processor that warms up, and whose Redis is not there."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    settings = {
+        "CORESTREAM_REDIS_URL": f"redis://127.0.0.1:{port}/0",
+        "CORESTREAM_DATA_DIR": str(tmp_path),
+        "CORESTREAM_SECRET_KEY": "k" * 32,
+        "CORESTREAM_LOG_FORMAT": "json",
+    }
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "processor"], env=os.environ | settings, stdout=log, stderr=log
+        )
+    yield process
+    process.kill()
+    process.wait()
+
+
+async def test_sigterm_ends_a_processor_that_is_loading_its_network(
+    processor: subprocess.Popen[bytes],
+) -> None:
+    """A start that turns out to be a mistake need not be waited for."""
+    children = Path(f"/proc/{processor.pid}/task/{processor.pid}/children")
+
+    async def loading() -> bool:
+        lists = [(task / "children").read_text() for task in children.parents[1].iterdir()]
+        return any(lists)
+
+    await eventually(loading, within_s=60)
+    await _assert_stops(processor)
+
+
+async def test_sigterm_ends_a_processor_whose_redis_is_away(
+    processor: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Waiting for Redis is no reason to stay."""
+
+    async def waiting() -> bool:
+        return b"stream.unavailable" in (tmp_path / "log").read_bytes()
+
+    await eventually(waiting, within_s=120)
+    await _assert_stops(processor)
+
+
+async def _assert_stops(processor: subprocess.Popen[bytes]) -> None:
+    processor.send_signal(signal.SIGTERM)
+
+    async def stopped() -> bool:
+        return processor.poll() is not None
+
+    await eventually(stopped, within_s=STOPS_WITHIN_S)
+    assert processor.returncode == 0
