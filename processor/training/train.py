@@ -31,6 +31,8 @@ Variables: TypeAlias = Weights[Any]
 FILTERS = 8
 SEED = 1
 SCANS = 224
+# Features of the training scans, 1.6 GB.
+CACHE = Path.home() / ".cache" / "corestream" / "training"
 # Scans that the branch's crops come from: their features stay in memory, 7 MB each.
 CROPPED_SCANS = 120
 # In voxels of the first block's output (2 mm): whole width, and whole cells of the branch's output (4 each).
@@ -38,7 +40,7 @@ CROP = (37, 40, 32)
 VOXELS_PER_CELL = 4
 BRANCH_STEPS, BRANCH_RATE = 500, 4e-3
 HEAD_STEPS, HEAD_RATE, HEAD_BATCH = 1600, 3e-3, 8
-SALIENCY_SHARE = 0.1
+SALIENCY_SHARE = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -197,8 +199,10 @@ def _train_head(
     recent = []
     for number in range(1, steps + 1):
         chosen = rng.choice(len(scans), HEAD_BATCH, replace=False)
-        pair = features[chosen]
-        batch = (pair[:, 0], pair[:, 1], territory[chosen], volume_ml[chosen])
+        # Moved by up to a cell backwards or forwards, down or up: heads never sit quite alike.
+        move = rng.integers(-1, 2, 2).tolist()
+        pair = np.roll(features[chosen], move, axis=(3, 4))
+        batch = (pair[:, 0], pair[:, 1], np.roll(territory[chosen], move, axis=(2, 3)), volume_ml[chosen])
         recent.append([float(loss) for loss in step(*map(tf.constant, batch))])
         if number % 100 == 0:
             log.info(
@@ -236,7 +240,12 @@ def main() -> None:
     """Train and write the weights."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=Path("processor/weights/demo.hdf5"))
-    parser.add_argument("--cache", type=Path, default=Path("/tmp/corestream-features"))  # noqa: S108 (a cache)
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=CACHE,
+        help="features made before; empty it after a change of the synthesiser",
+    )
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--branch-steps", type=int, default=BRANCH_STEPS)
     parser.add_argument("--head-steps", type=int, default=HEAD_STEPS)
