@@ -103,7 +103,7 @@ def read_layout(block: bytes) -> Layout:
     """
     kind = nib.Nifti1Header if len(block) == NIFTI1_BYTES else nib.Nifti2Header
     order = "<" if block[0] != 0 else ">"
-    header: Header = kind(block[: kind.sizeof_hdr], endianness=order, check=False)
+    header: Header = kind(block[: kind.sizeof_hdr], endianness=order, check=False)  # type: ignore[no-untyped-call]  # nibabel does not type it
     datatype = _datatype(header)
     shape = _shape(header)
     affine = read_affine(header)

@@ -148,7 +148,8 @@ def _read_header(content: BinaryIO) -> tuple[type[nib.Nifti1Image], Header]:
 
 
 def _dtype(header: Header) -> np.dtype[Any]:
-    return np.dtype(header.get_data_dtype())
+    dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
+    return dtype
 
 
 def _space_shape(header: Header) -> tuple[int, int, int]:
@@ -230,7 +231,7 @@ def _read_image(kind: type[nib.Nifti1Image], header: Header, content: BinaryIO) 
         raise _incomplete(f"{size:,} bytes of voxels", f"{len(voxels):,}")
     content.read(1)  # a gzip file's checksum is looked at when its end is met
     file = nib.FileHolder(fileobj=io.BytesIO(b"".join((start, between, voxels))))
-    return kind.from_file_map({"image": file})  # type: ignore[no-any-return, no-untyped-call]  # nibabel's
+    return kind.from_file_map({"image": file})  # type: ignore[no-any-return]  # nibabel's
 
 
 def _finite(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
