@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ import pytest
 from pipeline.clock import now
 from pipeline.errors import Failure, JobNotFoundError
 from pipeline.ids import new_id
-from pipeline.storage import JobRecord, MailReceipt, ScanRecord, Storage, write_whole
+from pipeline.storage import MailReceipt, Storage, write_whole
+from tests.support.results import accepted_job
 
 FAILURE = Failure(
     code="not-hu", title="Not in HU", detail="Expected air, received none. Export it unwindowed."
@@ -25,28 +25,9 @@ def storage(tmp_path: Path) -> Storage:
     return storage
 
 
-def submit(storage: Storage, scans: int = 1) -> JobRecord:
-    """Accept a job of a few small files."""
-    parts = []
-    for _ in range(scans):
-        part = storage.part_path(new_id())
-        part.write_bytes(b"voxels")
-        parts.append(part)
-    record = JobRecord(
-        job_id=new_id(),
-        created_at=now(),
-        links_expire_at=now() + timedelta(hours=1),
-        expires_at=now() + timedelta(hours=2),
-        email="reader@hospital.example",
-        scans=tuple(ScanRecord(scan_id=new_id(), sha256="0" * 64, size_bytes=6) for _ in parts),
-    )
-    storage.accept(record, parts)
-    return record
-
-
 def test_an_accepted_job_is_read_back_as_it_was(storage: Storage) -> None:
     """The record and the volumes are in place, and nothing is left where uploads arrive."""
-    record = submit(storage, scans=3)
+    record = accepted_job(storage, scans=3)
     assert storage.read_job(record.job_id) == record
     assert storage.job_ids() == [record.job_id]
     assert list(storage.incoming.iterdir()) == []
@@ -56,14 +37,14 @@ def test_an_accepted_job_is_read_back_as_it_was(storage: Storage) -> None:
 
 def test_folders_are_for_this_user_alone(storage: Storage) -> None:
     """Health data is not readable by the other users of a machine."""
-    record = submit(storage)
+    record = accepted_job(storage)
     for folder in (storage.root, storage.incoming, storage.jobs, storage.job_dir(record.job_id)):
         assert folder.stat().st_mode & 0o077 == 0
 
 
 def test_a_job_whose_record_was_not_written_does_not_exist(storage: Storage) -> None:
     """A crash between the volumes and the record leaves nothing that anybody is shown."""
-    record = submit(storage)
+    record = accepted_job(storage)
     (storage.job_dir(record.job_id) / "job.json").unlink()
     assert storage.job_ids() == []
     with pytest.raises(JobNotFoundError, match="Submit the scan again"):
@@ -72,7 +53,7 @@ def test_a_job_whose_record_was_not_written_does_not_exist(storage: Storage) -> 
 
 def test_a_job_that_cannot_be_accepted_leaves_nothing(storage: Storage) -> None:
     """If the second of two volumes is gone, the first is not kept either."""
-    record = submit(storage, scans=2).model_copy(update={"job_id": new_id()})
+    record = accepted_job(storage, scans=2).model_copy(update={"job_id": new_id()})
     part = storage.part_path(new_id())
     part.write_bytes(b"voxels")
     with pytest.raises(FileNotFoundError):
@@ -83,7 +64,7 @@ def test_a_job_that_cannot_be_accepted_leaves_nothing(storage: Storage) -> None:
 
 def test_a_result_appears_whole(storage: Storage) -> None:
     """While it is written nobody sees any of it."""
-    record = submit(storage)
+    record = accepted_job(storage)
     scan_id = record.scans[0].scan_id
     final = storage.result_dir(record.job_id, scan_id)
     with storage.staged_result(record.job_id, scan_id) as stage:
@@ -95,7 +76,7 @@ def test_a_result_appears_whole(storage: Storage) -> None:
 
 def test_a_result_that_fails_half_way_leaves_nothing(storage: Storage) -> None:
     """An exception while writing takes everything back."""
-    record = submit(storage)
+    record = accepted_job(storage)
     scan_id = record.scans[0].scan_id
 
     def write_half() -> None:
@@ -110,7 +91,7 @@ def test_a_result_that_fails_half_way_leaves_nothing(storage: Storage) -> None:
 
 def test_the_first_of_two_results_stays(storage: Storage) -> None:
     """A scan that was delivered twice keeps the result its readers may have seen."""
-    record = submit(storage)
+    record = accepted_job(storage)
     scan_id = record.scans[0].scan_id
     for text in ("first", "second"):
         with storage.staged_result(record.job_id, scan_id) as stage:
@@ -121,7 +102,7 @@ def test_the_first_of_two_results_stays(storage: Storage) -> None:
 
 def test_failures_and_receipts_are_kept(storage: Storage) -> None:
     """Why a scan failed and what became of the mail outlives Redis."""
-    record = submit(storage)
+    record = accepted_job(storage)
     job_id, scan_id = record.job_id, record.scans[0].scan_id
     assert storage.read_failure(job_id, scan_id) is None
     assert storage.read_mail_receipt(job_id) is None
@@ -135,7 +116,7 @@ def test_failures_and_receipts_are_kept(storage: Storage) -> None:
 
 def test_a_result_outweighs_an_earlier_failure(storage: Storage) -> None:
     """A scan that was tried again and went well has no failure any more."""
-    record = submit(storage)
+    record = accepted_job(storage)
     job_id, scan_id = record.job_id, record.scans[0].scan_id
     storage.write_failure(job_id, scan_id, FAILURE)
     with storage.staged_result(job_id, scan_id):
@@ -145,7 +126,7 @@ def test_a_result_outweighs_an_earlier_failure(storage: Storage) -> None:
 
 def test_what_ends_after_its_job_was_deleted_ends_quietly(storage: Storage) -> None:
     """Deletion wins over everything that is still under way."""
-    record = submit(storage)
+    record = accepted_job(storage)
     storage.delete_job(record.job_id)
     storage.write_failure(record.job_id, record.scans[0].scan_id, FAILURE)
     storage.write_mail_receipt(record.job_id, MailReceipt(state="sent", message_id="<a@b>", at=now()))
