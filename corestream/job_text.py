@@ -8,6 +8,7 @@ from typing import Any
 from rich.markup import escape
 
 from corestream.api import Document
+from pipeline.report import NO_REGION_STANDS_OUT
 
 _STYLES: Mapping[str, str] = {"done": "green", "failed": "red", "detecting": "cyan", "waiting": "yellow"}
 
@@ -39,7 +40,7 @@ def finding_text(report: Mapping[str, Any]) -> str:
     """Return what the saliency map says, in words that claim no more than it does."""
     saliency = report["saliency"]
     if not saliency["positive"]:
-        return "nothing above the floor (this does not mean: no stroke)"
+        return NO_REGION_STANDS_OUT
     i, j, k = saliency["peak_voxel"]
     return f"regions that moved the estimate: {saliency['side']} hemisphere, peak at voxel ({i}, {j}, {k})"
 

@@ -47,7 +47,7 @@ class ScanDocument(_Document):
     removed: tuple[str, ...]
     report: Report | None
     files: dict[str, str]
-    """Addresses by kind: `saliency`, `summary`, `report`, `aligned`."""
+    """Addresses by kind: `saliency`, `saliency_fixed`, `summary`, `report`, `aligned`."""
     viewer_url: str
     error: Failure | None
 

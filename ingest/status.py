@@ -19,6 +19,7 @@ log = structlog.get_logger()
 
 _FILES: dict[str, ResultFile] = {
     "saliency": "saliency.nii.gz",
+    "saliency_fixed": "saliency_fixed.nii.gz",
     "summary": "summary.png",
     "report": "report.json",
     "aligned": "aligned.nii.gz",

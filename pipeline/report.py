@@ -11,6 +11,9 @@ from pipeline.ids import Id
 RESEARCH_USE_ONLY = "Research use only. Not for diagnosis."
 """The sentence that every artefact carries."""
 
+NO_REGION_STANDS_OUT = "No region stands out. This does not exclude a stroke."
+"""What is said of a map that is not positive."""
+
 Side = Literal["left", "right"]
 """A hemisphere of the patient, as the scan's header has it."""
 
@@ -67,12 +70,16 @@ class Saliency(_Part):
     floor: float | None
     """`raw_max` below which the map says nothing; None where none has been established for the model."""
     positive: bool
+    """Whether the map says something: `raw_max` is above the floor, or above 0 where there is no floor."""
     side: Side | None
     peak_voxel: tuple[int, int, int] | None
     """Voxel (i, j, k) of the saliency file where the map is largest."""
     peak_mm: tuple[float, float, float] | None
     """The same in the file's world space, RAS millimetres."""
     scale: str
+    """What the values of `saliency.nii.gz` mean."""
+    scale_fixed: str | None = None
+    """What those of `saliency_fixed.nii.gz` mean; None in results from before there was one."""
 
 
 class Report(_Part):

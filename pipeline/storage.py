@@ -27,7 +27,9 @@ from pipeline.errors import Failure, JobNotFoundError
 from pipeline.ids import Id, new_id
 from pipeline.report import Report
 
-ResultFile = Literal["aligned.nii.gz", "saliency.nii.gz", "summary.png", "report.json"]
+ResultFile = Literal[
+    "aligned.nii.gz", "saliency.nii.gz", "saliency_fixed.nii.gz", "summary.png", "report.json"
+]
 """The files of one scan's result."""
 
 SCAN_FILE = "scan.nii.gz"

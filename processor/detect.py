@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from pipeline.errors import ConfigurationError
 from pipeline.report import Alignment, CoreEstimate, InputFacts, ModelFacts, Report, Saliency
-from processor.detection.detector import Detection, Detector
+from processor.detection.detector import Detector
 from processor.detection.saliency import SaliencyMap
 from processor.detection.weights import WeightsFileError, read_weights
 from processor.models import Model
@@ -20,6 +20,7 @@ from processor.outputs import write_outputs
 from processor.volumes import ScanVolume, read_volume
 
 SCALE = "percent of this map's own maximum before smoothing, so levels of two scans cannot be compared"
+SCALE_FIXED = "network output per feature, smoothed alike; scans of one model can be compared"
 ON_GRID = "none"
 """The method of alignment of a scan that came on the grid."""
 
@@ -81,7 +82,7 @@ def detect_scan(
         timings_s={"reading": round(read_s, 3)}
         | {step: round(took_s, 3) for step, took_s in detection.timings_s.items()},
         software=_software(),
-        warnings=(*volume.warnings, *_warnings(detection)),
+        warnings=(*volume.warnings, *estimate_warnings(detection.core_estimate, model)),
     )
     write_outputs(out_dir, volume, detection.saliency, model, report)
     return report
@@ -110,13 +111,24 @@ def _saliency(saliency: SaliencyMap, volume: ScanVolume, model: Model) -> Salien
         peak_voxel=saliency.peak,
         peak_mm=peak_mm,
         scale=SCALE,
+        scale_fixed=SCALE_FIXED,
     )
 
 
-def _warnings(detection: Detection) -> tuple[str, ...]:
-    if detection.core_estimate < 0:
+def estimate_warnings(core_estimate: float, model: Model) -> tuple[str, ...]:
+    """Say where the number is one that its model was never shown to give, or that cannot be."""
+    if core_estimate < 0:
         return ("The estimate is below zero, which no volume is: read it as close to none.",)
-    return ()
+    if model.trained_range is None:
+        return ()
+    low, high = model.trained_range
+    if low <= core_estimate <= high:
+        return ()
+    outside = (
+        f"The estimate is outside the range that the model was trained on ({low:g} to {high:g}): "
+        "the error given with it was not measured there."
+    )
+    return (outside,)
 
 
 def _own_version() -> str:

@@ -57,6 +57,7 @@ class _SideCar(BaseModel):
     description: str
     trained_on: str
     core_estimate: EstimateFacts
+    trained_range: tuple[float, float] | None = None
     saliency_floor: float | None = None
 
 
@@ -71,6 +72,8 @@ class Model:
         description: What it is and where it comes from.
         trained_on: On what.
         core_estimate: About its number.
+        trained_range: Smallest and largest core it was trained on, in the unit of its number; None where its
+            makers do not say.
         saliency_floor: Raw maximum below which its map says nothing; None where none is established.
     """
 
@@ -80,6 +83,7 @@ class Model:
     description: str
     trained_on: str
     core_estimate: EstimateFacts
+    trained_range: tuple[float, float] | None = None
     saliency_floor: float | None = None
 
 
@@ -176,6 +180,7 @@ def _described(path: Path, sha256: str, side_car: Path) -> Model:
         description=facts.description,
         trained_on=facts.trained_on,
         core_estimate=facts.core_estimate,
+        trained_range=facts.trained_range,
         saliency_floor=facts.saliency_floor,
     )
 

@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip
 
-from pipeline.report import Report
+from pipeline.report import NO_REGION_STANDS_OUT, Report, Saliency
 from pipeline.storage import ResultFile, write_whole
 from processor.detection.picture import Caption, summary_png
 from processor.detection.saliency import SaliencyMap
 from processor.models import Model
 from processor.volumes import AIR_HU, HIGHEST_HU, Affine, ScanVolume
 
-NO_FINDING = "No region stands out. This does not exclude a stroke."
+_FIXED_UNIT = "Network output per feature."
 _GZIP_LEVEL = 1
 """Of isal's 0 ... 3; higher ones take longer and save a few per cent."""
 
@@ -37,10 +37,14 @@ def write_outputs(
     Raises:
         OSError: The disk refuses.
     """
-    picture = summary_png(scan.hu, saliency.levels, saliency.peak, scan.affine, caption(report, model))
+    # A map is scaled to its own maximum and looks like a finding even where it is none: not painted then.
+    levels, peak = (saliency.levels, saliency.peak) if report.saliency.positive else (None, None)
+    picture = summary_png(scan.hu, levels, peak, scan.affine, caption(report, model))
+    space, research = (scan.affine, scan.xform_code), report.research_use_only
     files: dict[ResultFile, bytes] = {
-        "aligned.nii.gz": aligned_nifti(scan, report.research_use_only),
-        "saliency.nii.gz": nifti_gz(saliency.levels, scan.affine, scan.xform_code, report.research_use_only),
+        "aligned.nii.gz": aligned_nifti(scan, research),
+        "saliency.nii.gz": nifti_gz(saliency.levels, *space, research),
+        "saliency_fixed.nii.gz": nifti_gz(saliency.fixed, *space, f"{research} {_FIXED_UNIT}"),
         "summary.png": picture,
         "report.json": report.model_dump_json(by_alias=True, indent=1).encode(),
     }
@@ -80,7 +84,7 @@ def caption(report: Report, model: Model) -> Caption:
     """Put a report into the words that stand on its picture."""
     estimate, saliency = report.core_estimate, report.saliency
     off = f"usually off by {estimate.rmse:g} (RMSE)" if estimate.rmse is not None else "error unknown"
-    finding = NO_FINDING
+    finding = NO_REGION_STANDS_OUT
     if saliency.positive:
         finding = (
             f"Coloured: the regions that moved the estimate, on the patient's {saliency.side} side. "
@@ -94,9 +98,20 @@ def caption(report: Report, model: Model) -> Caption:
         notes=(
             f"Model {model.name}: {model.description}",
             f"The number: {estimate.note}",
-            f"The colours: {saliency.scale}.",
+            _about_colours(saliency),
             "R and L are the patient's, as the scan's header says; a header that swaps them goes unnoticed.",
             *report.warnings,
         ),
         warning=report.research_use_only,
+    )
+
+
+def _about_colours(saliency: Saliency) -> str:
+    if saliency.positive:
+        return f"The colours: {saliency.scale}."
+    if saliency.floor is None:
+        return "Nothing is coloured: the map is zero everywhere."
+    return (
+        f"Nothing is coloured: the map's raw maximum of {saliency.raw_max:.2g} is not above this model's "
+        f"floor of {saliency.floor:.2g}. The files of the result hold the map all the same."
     )

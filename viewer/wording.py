@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline.report import CoreEstimate, Report, Saliency
+from pipeline.report import NO_REGION_STANDS_OUT, CoreEstimate, Report, Saliency
 
-NOTHING_STANDS_OUT = "No region stands out. This does not exclude a stroke."
 SIDE_CAVEAT = "Left and right are as the header of the scan claims, and cannot be checked."
 
 
@@ -33,7 +32,7 @@ def error(estimate: CoreEstimate) -> str:
 def finding(saliency: Saliency) -> str:
     """Say in a sentence what the map shows."""
     if not saliency.positive:
-        return NOTHING_STANDS_OUT
+        return NO_REGION_STANDS_OUT
     if saliency.side is None:
         return "Regions that moved the estimate are marked; the map names no side."
     return f"Regions that moved the estimate lie in the {saliency.side} hemisphere."
@@ -64,6 +63,8 @@ def facts(report: Report) -> list[tuple[str, str]]:
         ("Floor", "none established" if saliency.floor is None else f"{saliency.floor:.3g}"),
         ("Scale of the map", saliency.scale),
     ]
+    if saliency.scale_fixed is not None:
+        rows.append(("Scale of the fixed map", saliency.scale_fixed))
     if saliency.positive and saliency.peak_mm is not None:
         rows.append(("Strongest at (x, y, z)", f"{join(saliency.peak_mm, 1, ', ')} mm"))
     rows += [

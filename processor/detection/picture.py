@@ -83,14 +83,14 @@ def shown_slices(peak: Voxel | None) -> list[int]:
 
 
 def summary_png(
-    volume_hu: npt.NDArray[Any], levels: Volume, peak: Voxel | None, affine: Affine, caption: Caption
+    volume_hu: npt.NDArray[Any], levels: Volume | None, peak: Voxel | None, affine: Affine, caption: Caption
 ) -> bytes:
     """Draw the summary; the same arguments give the same bytes.
 
     Args:
         volume_hu: (146, 182, 133) on the grid, Hounsfield units.
-        levels: (146, 182, 133), the saliency map, 0 ... 100.
-        peak: Voxel of the largest level, if any.
+        levels: (146, 182, 133), the saliency map, 0 ... 100; None to paint none.
+        peak: Voxel of the largest level, if any; it gets a ring.
         affine: (4, 4), voxel space to the world space in which positions are given, RAS millimetres.
         caption: The words.
 
@@ -108,16 +108,13 @@ def summary_png(
     for number, k in enumerate(slices):
         row, column = divmod(number, COLUMNS)
         corner = (_MARGIN + column * (_TILE[0] + _GAP), _HEADER_HEIGHT + row * (_TILE[1] + _GAP))
-        page.paste(_tile(volume_hu[:, :, k], levels[:, :, k]), corner)
+        page.paste(_tile(volume_hu[:, :, k], None if levels is None else levels[:, :, k]), corner)
         _label_tile(draw, corner, _z_mm(affine, k))
         if peak is not None and k == peak[2]:
             _mark_peak(draw, corner, peak)
-    bar_left = width - _MARGIN - _BAR_COLUMN + 24
-    _draw_bar(
-        page,
-        draw,
-        (bar_left, _HEADER_HEIGHT + 24, bar_left + _BAR_WIDTH, _HEADER_HEIGHT + mosaic_height - 24),
-    )
+    if levels is not None:
+        left, top = width - _MARGIN - _BAR_COLUMN + 24, _HEADER_HEIGHT + 24
+        _draw_bar(page, draw, (left, top, left + _BAR_WIDTH, _HEADER_HEIGHT + mosaic_height - 24))
     y = _HEADER_HEIGHT + mosaic_height + _LINE_HEIGHT // 2
     for line in notes:
         draw.text((_MARGIN, y), line, _FAINT, _font(17))
@@ -137,12 +134,12 @@ def _draw_header(draw: ImageDraw.ImageDraw, caption: Caption, width: int) -> Non
         draw.text((left, 46 + number * 28), line, _INK, _font(21))
 
 
-def _tile(slice_hu: npt.NDArray[Any], slice_levels: Volume) -> Image.Image:
+def _tile(slice_hu: npt.NDArray[Any], slice_levels: Volume | None) -> Image.Image:
     """Return a slice with the map over it."""
     low, high = WINDOW_HU
     gray = (np.clip(slice_hu, low, high).astype(np.float32) * (255 / high)).astype(np.uint8)
     scan = _enlarged(gray)
-    if slice_levels.max() < LEAST_SHOWN:
+    if slice_levels is None or slice_levels.max() < LEAST_SHOWN:
         return Image.fromarray(scan).convert("RGB")
     level = _enlarged(slice_levels.astype(np.uint8))
     colours, opacity = _palette()

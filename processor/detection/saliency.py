@@ -1,18 +1,20 @@
 """From the network's two hemisphere maps to the saliency map of the whole volume.
 
-Every step is that of the public code, number for number; it is a map of the regions that moved the estimate.
+Every step to the levels is that of the public code, number for number; it is a map of the regions that moved
+the estimate. A second map beside it, which the public code does not make, keeps the unit of the raw one.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from functools import cache
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from processor.detection.grid import HEMISPHERE_SHAPE, Volume, join_hemispheres, split_hemispheres
+from processor.detection.grid import GRID_SHAPE, HEMISPHERE_SHAPE, Volume, join_hemispheres, split_hemispheres
 
 Array: TypeAlias = npt.NDArray[np.float32]
 Levels: TypeAlias = npt.NDArray[np.int16]
@@ -33,12 +35,15 @@ class SaliencyMap:
 
     Attributes:
         levels: (146, 182, 133) on the grid, whole numbers in 0 ... 100, zero on one side.
+        fixed: The same hemisphere map on the same side, enlarged and smoothed alike, but neither scaled nor
+            rounded: in units of the network's output per feature, so that scans can be compared.
         raw_max: Maximum of the chosen hemisphere map before scaling.
         side: The patient's side that carries the map; None where the map is zero everywhere.
         peak: Voxel of the largest level; of several the one nearest to their centre. None as for `side`.
     """
 
     levels: Volume
+    fixed: Volume
     raw_max: float
     side: Side | None
     peak: Voxel | None
@@ -57,15 +62,16 @@ def saliency_map(left_map: Array, right_map: Array, normalised: Array) -> Salien
     """
     # Compared after enlarging, which shows less of some cells than of others.
     left_large, right_large = (enlarge(part, HEMISPHERE_SHAPE) for part in (left_map, right_map))
-    chosen = right_large if _sum(right_large) > _sum(left_large) else left_large
+    right_larger = _sum(right_large) > _sum(left_large)
+    chosen, chosen_small = (right_large, right_map) if right_larger else (left_large, left_map)
     raw_max = float(chosen.max())
     if not raw_max > 0:
-        return SaliencyMap(join_hemispheres(*np.zeros((2, *HEMISPHERE_SHAPE))), 0.0, None, None)
-    levels = _smooth(_scale(chosen))
-    side = _darker_side(normalised, levels > HALF_SCALE)
-    nothing = np.zeros_like(levels)
-    whole = join_hemispheres(*((levels, nothing) if side == "left" else (nothing, levels)))
-    return SaliencyMap(whole, raw_max, side, _peak(whole))
+        nothing = np.zeros(GRID_SHAPE, np.float32)
+        return SaliencyMap(nothing, nothing, 0.0, None, None)
+    half_levels = _smooth(_scale(chosen))
+    side = _darker_side(normalised, half_levels > HALF_SCALE)
+    levels = _on_side(half_levels, side)
+    return SaliencyMap(levels, _on_side(_enlarge_smoothly(chosen_small), side), raw_max, side, _peak(levels))
 
 
 def enlarge(small: Array, shape: Voxel) -> Array:
@@ -94,6 +100,34 @@ def _smooth(levels: Levels) -> Levels:
     smoothed = np.empty_like(levels)
     ndimage.gaussian_filter(levels, SIGMA_VOXELS, output=smoothed, truncate=TRUNCATE_SIGMAS)
     return smoothed
+
+
+def _enlarge_smoothly(small: Array) -> Array:
+    """Enlarge a map to a hemisphere and smooth it as `enlarge` and `_smooth` do, but in floating point.
+
+    Both are linear and go axis by axis: together they are one small matrix for each axis.
+    """
+    smoothed: npt.NDArray[np.float64] = small.astype(np.float64)
+    for cells, voxels in zip(small.shape, HEMISPHERE_SHAPE, strict=True):
+        # The axis in front is replaced by its enlargement at the end: after three turns all are in order.
+        smoothed = np.tensordot(smoothed, _spread(cells, voxels), axes=(0, 0))
+    return smoothed.astype(np.float32)
+
+
+@cache
+def _spread(cells: int, voxels: int) -> npt.NDArray[np.float64]:
+    """Return what each cell of an axis adds to each of its voxels, (cells, voxels)."""
+    enlarged = np.eye(cells)[:, (2 * np.arange(voxels) + 1) * cells // (2 * voxels)]
+    spread: npt.NDArray[np.float64] = ndimage.gaussian_filter1d(
+        enlarged, SIGMA_VOXELS, axis=1, truncate=TRUNCATE_SIGMAS
+    )
+    return spread
+
+
+def _on_side(hemisphere: npt.NDArray[Any], side: Side) -> Volume:
+    """Put a hemisphere's map, (73, 182, 133), on a side of the whole volume; the other side is zero."""
+    nothing = np.zeros_like(hemisphere)
+    return join_hemispheres(*((hemisphere, nothing) if side == "left" else (nothing, hemisphere)))
 
 
 def _darker_side(normalised: Array, where: npt.NDArray[np.bool_]) -> Side:

@@ -81,6 +81,7 @@ async def test_every_address_on_the_result_page_opens(
     assert {address.rpartition("/")[2] for address in addresses} >= {
         "aligned.nii.gz",
         "saliency.nii.gz",
+        "saliency_fixed.nii.gz",
         "summary.png",
         "report.json",
     }

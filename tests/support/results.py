@@ -68,6 +68,7 @@ def _pictures() -> dict[str, bytes]:
     return {
         "aligned.nii.gz": _nifti(scan),
         "saliency.nii.gz": _nifti(saliency),
+        "saliency_fixed.nii.gz": _nifti(saliency * np.float32(1.23e-4)),
         "summary.png": summary.getvalue(),
     }
 
@@ -120,6 +121,7 @@ def report(job_id: str, scan_id: str, *, positive: bool = True) -> Report:
             peak_voxel=PEAK_VOXEL,
             peak_mm=(float(peak_mm[0]), float(peak_mm[1]), float(peak_mm[2])),
             scale="percent of this map's largest value",
+            scale_fixed="network output per feature",
         ),
         timings_s={"read": 0.12, "network": 2.31, "write": 0.84},
         software={"corestream": "0.1.0", "tensorflow": "2.21.0"},

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from corestream.job_text import estimate_text, finding_text, job_text, scan_line
+from pipeline.report import NO_REGION_STANDS_OUT
 
 LINK = "http://127.0.0.1:7606/r/" + "t" * 200
 
@@ -40,7 +41,7 @@ def test_the_number_never_stands_without_its_error() -> None:
 
 def test_no_finding_never_reads_as_no_stroke() -> None:
     """The map says what moved the estimate, nothing about what is not there."""
-    assert "does not mean: no stroke" in finding_text(report(positive=False))
+    assert finding_text(report(positive=False)) == NO_REGION_STANDS_OUT
     assert finding_text(report()).startswith("regions that moved the estimate: left hemisphere")
 
 

@@ -64,6 +64,19 @@ def test_nothing_is_painted_where_the_map_is_empty() -> None:
     assert not painted(summary_png(noisy_scan(), empty, None, GRID_AFFINE, CAPTION)).any()
 
 
+def test_without_a_map_there_are_neither_colours_nor_their_scale() -> None:
+    """A scale beside no colours would ask what is where."""
+    scan = noisy_scan()
+    with_map, without = (
+        np.asarray(
+            Image.open(io.BytesIO(summary_png(scan, levels, None, GRID_AFFINE, CAPTION))).convert("RGB")
+        )
+        for levels in (np.zeros(GRID_SHAPE, np.float32), None)
+    )
+    coloured = [np.ptp(page[130:-150].astype(int), axis=-1) > 40 for page in (with_map, without)]
+    assert [bool(pixels.any()) for pixels in coloured] == [True, False]
+
+
 def test_the_picture_is_small_and_always_the_same() -> None:
     """At most 700 kB on the worst of scans; same arguments, same bytes."""
     arguments = (noisy_scan(), level_map(PEAK), PEAK, GRID_AFFINE, CAPTION)

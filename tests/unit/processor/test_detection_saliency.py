@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from processor.detection.grid import GRID_SHAPE, HEMISPHERE_SHAPE
 from processor.detection.saliency import Array, enlarge, saliency_map
@@ -65,6 +66,39 @@ def test_a_map_is_scaled_to_its_maximum_and_smoothed_in_whole_numbers() -> None:
     assert found[100, :, 60].tolist() == plain_gaussian(line)
 
 
+def test_the_fixed_map_is_the_raw_one_enlarged_and_smoothed_in_floating_point() -> None:
+    """Against enlarging and SciPy's smoothing one after the other; doubled input gives doubled values."""
+    cells = np.random.default_rng(6).random(CELLS, dtype=np.float32) * np.float32(1e-5)
+    nothing = np.zeros(CELLS, np.float32)
+    found = saliency_map(nothing, cells, scan("left")).fixed
+    plain = ndimage.gaussian_filter(enlarge(cells, HEMISPHERE_SHAPE).astype(np.float64), 1.5, truncate=4.0)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[73:], plain, rtol=1e-6)
+    assert not found[:73].any()
+    np.testing.assert_array_equal(saliency_map(nothing, 2 * cells, scan("left")).fixed, 2 * found)
+
+
+def test_along_a_line_the_fixed_map_is_the_weighted_mean_of_its_neighbours() -> None:
+    """By the formula itself: weights exp(-n^2 / 2 sigma^2) to 6 voxels either way, that add up to 1."""
+    cells = np.zeros(CELLS, np.float32)
+    cells[:, 11, :] = 3e-6
+    found = saliency_map(cells, np.zeros(CELLS, np.float32), scan("left")).fixed[100, :, 60]
+    raw = [3e-6 if (2 * voxel + 1) * 23 // 364 == 11 else 0.0 for voxel in range(182)]
+    weights = {n: math.exp(-0.5 * (n / 1.5) ** 2) for n in range(-6, 7)}
+    for voxel in range(6, 176):
+        mean = sum(w * raw[voxel + n] for n, w in weights.items()) / sum(weights.values())
+        assert found[voxel] == pytest.approx(mean, rel=1e-5, abs=1e-15)
+
+
+def test_levels_and_fixed_map_differ_by_no_more_than_dropped_fractions() -> None:
+    """Both are one map in two units: at most one level is lost by scaling, and one by each axis."""
+    cells = np.random.default_rng(7).random(CELLS, dtype=np.float32) * np.float32(1e-5)
+    found = saliency_map(cells, np.zeros(CELLS, np.float32), scan("left"))
+    lost = found.fixed / found.raw_max * 100 - found.levels
+    assert lost.min() > -1e-3
+    assert lost.max() < 4
+
+
 def test_the_map_of_the_larger_sum_is_kept() -> None:
     """A broad low map wins over a narrow high one; its maximum is the one reported."""
     broad = np.full(CELLS, 1e-6, np.float32)
@@ -116,6 +150,7 @@ def test_maps_of_zeros_say_nothing_and_divide_by_nothing() -> None:
     """No side, no peak, zero everywhere."""
     with np.errstate(all="raise"):
         found = saliency_map(np.zeros(CELLS, np.float32), np.zeros(CELLS, np.float32), scan("left"))
-    assert not found.levels.any()
-    assert found.levels.shape == GRID_SHAPE
+    for whole in (found.levels, found.fixed):
+        assert not whole.any()
+        assert whole.shape == GRID_SHAPE
     assert (found.raw_max, found.side, found.peak) == (0.0, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -15,15 +16,15 @@ from PIL import Image
 
 from pipeline.errors import ConfigurationError
 from pipeline.ids import new_id
-from pipeline.report import RESEARCH_USE_ONLY, Report
-from processor.detect import detect_scan, load_detector
+from pipeline.report import NO_REGION_STANDS_OUT, RESEARCH_USE_ONLY, Report
+from processor.detect import detect_scan, estimate_warnings, load_detector
 from processor.detection.detector import Detector
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
 from processor.detection.weights import Array, weight_shapes, write_weights
 from processor.models import Model, resolve_model
-from processor.outputs import NO_FINDING, caption
+from processor.outputs import caption
 
-FILES = ["aligned.nii.gz", "report.json", "saliency.nii.gz", "summary.png"]
+FILES = ["aligned.nii.gz", "report.json", "saliency.nii.gz", "saliency_fixed.nii.gz", "summary.png"]
 SECRET = b"DOE^JANE"
 untyped: Any = nib
 """nibabel's functions carry no types; called by this name they need none."""
@@ -75,7 +76,7 @@ def run(scan: Path, detector: Detector, model: Model, name: str = "out", **ids: 
     return out, detect_scan(scan, out, detector, model=model, **ids)
 
 
-def test_the_result_is_four_files_and_the_report_of_the_contract(
+def test_the_result_is_five_files_and_the_report_of_the_contract(
     scan: Path, detector: Detector, model: Model
 ) -> None:
     """What is written is what is returned, and passes the contract's own check."""
@@ -130,9 +131,73 @@ def test_nothing_of_the_inputs_header_text_reaches_a_file(
 def test_the_same_scan_gives_the_same_bytes_twice(scan: Path, detector: Detector, model: Model) -> None:
     """Time stamps of gzip included; the report differs in its timings alone."""
     (first, one), (second, other) = (run(scan, detector, model, name) for name in ("first", "second"))
-    for name in ("aligned.nii.gz", "saliency.nii.gz", "summary.png"):
+    for name in set(FILES) - {"report.json"}:
         assert (first / name).read_bytes() == (second / name).read_bytes()
+    untimed = [
+        json.loads((out / "report.json").read_bytes()) | {"timings_s": None} for out in (first, second)
+    ]
+    assert json.dumps(untimed[0]) == json.dumps(untimed[1])
     assert one.model_copy(update={"timings_s": {}}) == other.model_copy(update={"timings_s": {}})
+
+
+def test_below_its_models_floor_a_map_is_written_as_ever_but_not_painted(
+    scan: Path, detector: Detector, model: Model
+) -> None:
+    """Files and figures are those without a floor; picture and report say that no region stands out."""
+    above, with_map = run(scan, detector, model, "above")
+    high = dataclasses.replace(model, saliency_floor=with_map.saliency.raw_max)
+    below, without = run(scan, detector, high, "below")
+    for name in ("aligned.nii.gz", "saliency.nii.gz", "saliency_fixed.nii.gz"):
+        assert (above / name).read_bytes() == (below / name).read_bytes()
+    assert without.saliency == with_map.saliency.model_copy(
+        update={"positive": False, "floor": high.saliency_floor}
+    )
+    words = caption(without, high)
+    assert words.finding == NO_REGION_STANDS_OUT
+    assert any("not above this model's floor" in note for note in words.notes)
+    assert [colours(folder / "summary.png") > 0 for folder in (above, below)] == [True, False]
+
+
+def colours(picture: Path) -> int:
+    """Count the coloured pixels among a picture's slices."""
+    with Image.open(picture) as opened:
+        slices = np.asarray(opened.convert("RGB"))[130:1200, :1290].astype(int)
+    return int((np.ptp(slices, axis=-1) > 40).sum())
+
+
+def test_the_fixed_map_has_the_unit_of_the_raw_one(scan: Path, detector: Detector, model: Model) -> None:
+    """Single floats on the map's grid, its header says in what unit; smoothing takes some of the maximum."""
+    out, report = run(scan, detector, model)
+    fixed, levels = (
+        untyped.Nifti1Image.from_filename(out / f"{name}.nii.gz") for name in ("saliency_fixed", "saliency")
+    )
+    np.testing.assert_array_equal(fixed.affine, levels.affine)
+    assert fixed.get_data_dtype() == np.float32
+    assert fixed.header["descrip"].item().decode() == f"{RESEARCH_USE_ONLY} Network output per feature."
+    values = np.asarray(fixed.dataobj)
+    assert 0.3 * report.saliency.raw_max < values.max() < report.saliency.raw_max
+    assert not values[73:].any()
+    assert report.saliency.scale_fixed
+
+
+@pytest.mark.parametrize(
+    ("value", "trained", "words"),
+    [
+        (-0.5, (10.0, 150.0), "below zero"),
+        (9.9, (10.0, 150.0), "outside the range that the model was trained on (10 to 150)"),
+        (10.0, (10.0, 150.0), None),
+        (150.1, (10.0, 150.0), "outside the range"),
+        (150.1, None, None),
+        (-0.5, None, "below zero"),
+    ],
+)
+def test_a_number_beyond_what_was_trained_or_can_be_is_flagged(
+    value: float, trained: tuple[float, float] | None, words: str | None, model: Model
+) -> None:
+    """Below zero no volume is; of a model whose range nobody states, nothing is said of it."""
+    warnings = estimate_warnings(value, dataclasses.replace(model, trained_range=trained))
+    assert len(warnings) == (words is not None)
+    assert (words or "") in "".join(warnings)
 
 
 def test_a_scan_that_mirrors_itself_has_a_result_that_says_nothing(
@@ -149,7 +214,7 @@ def test_a_scan_that_mirrors_itself_has_a_result_that_says_nothing(
         "peak_voxel": None,
         "peak_mm": None,
     }
-    assert caption(report, model).finding == NO_FINDING
+    assert caption(report, model).finding == NO_REGION_STANDS_OUT
     assert not np.asarray(untyped.Nifti1Image.from_filename(out / "saliency.nii.gz").dataobj).any()
     with Image.open(out / "summary.png") as picture:
         picture.verify()
