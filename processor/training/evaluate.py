@@ -18,6 +18,7 @@ from scipy import ndimage
 from processor.detection.detector import Detector
 from processor.detection.weights import read_weights
 from processor.synthetic import SyntheticScan, random_lesion, synthesize
+from processor.synthetic.lesion import LARGEST_ML, SMALLEST_ML
 from processor.training.dataset import FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED_WITHOUT_LESION
 
 DEMO = Path(__file__).parents[1] / "weights" / "demo.hdf5"
@@ -110,13 +111,14 @@ def side_car(model: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
         "description": "Synthetic demonstration model, never trained on patients.",
         "trained_on": "Synthetic CT angiograms with a planted hypodense territory (processor.synthetic).",
         "core_estimate": {
-            "unit": "ml (planted synthetic volume)",
+            "unit": "ml (synthetic)",
             "rmse": evaluation["with_lesion"]["rmse_ml"],
             "note": (
                 f"Root mean square error on {evaluation['with_lesion']['scans']} held-out synthetic scans "
                 "with a lesion of 10 to 150 ml. It says nothing about patients."
             ),
         },
+        "trained_range": [SMALLEST_ML, LARGEST_ML],
         "evaluation": evaluation,
     }
 
