@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from corestream.console import ExitStatus, err, fail, out
 from corestream.job_text import report_text
+from corestream.verify import verify_report
 from pipeline.errors import ConfigurationError, ScanRefusedError
 
 ModelOption = Annotated[
@@ -33,11 +34,24 @@ def detect(
     ),
     model: ModelOption = DEFAULT_MODEL,
     model_dir: ModelDirOption = DEFAULT_MODEL_DIR,
+    verify: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPORT",
+            exists=True,
+            dir_okay=False,
+            help="A report.json with its files beside it: run it again, compare, write nothing.",
+        ),
+    ] = None,
 ) -> None:
     """Run the detection on volumes; each gets a folder of its own with map, picture and report.
 
     Exit status: 0 every volume has a result, 1 one was refused, 2 wrong arguments.
+    With --verify: 0 everything is bit-identical, 1 something differs, 2 it cannot be compared.
     """
+    if verify is not None:
+        verify_report(verify, files, model, model_dir)
+        return
     from processor.detect import detect_scan, load_detector  # noqa: PLC0415 - TensorFlow takes seconds
     from processor.models import resolve_model  # noqa: PLC0415
 

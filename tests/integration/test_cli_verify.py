@@ -1,0 +1,66 @@
+"""`corestream detect --verify`, as a user calls it, with the shipped model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from processor.synthetic import write_samples
+
+ROOT = Path(__file__).parents[2]
+
+
+def detect(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `corestream detect …`."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CORESTREAM_")}
+    return subprocess.run(
+        [sys.executable, "-m", "corestream", "detect", *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic scan with its result in `results/sample-01` beside it."""
+    (path,) = write_samples(tmp_path_factory.mktemp("samples"), 1)
+    done = detect(path, "-o", path.with_name("results"))
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def test_another_process_gives_the_same_bytes(scan: Path) -> None:
+    """Exit status 0, and the files that were compared are named."""
+    done = detect("--verify", scan.with_name("results") / "sample-01" / "report.json", scan)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("Bit-identical")
+    assert "summary.png" in done.stdout
+
+
+def test_what_differs_ends_with_1_and_what_cannot_be_compared_with_2(scan: Path) -> None:
+    """A tampered number is told; another model, or a report without its map, is refused in words."""
+    folder = scan.with_name("results") / "sample-01"
+    report = json.loads((folder / "report.json").read_bytes())
+    report["core_estimate"]["value"] += 1
+    (folder / "tampered-report.json").write_text(json.dumps(report))
+    alone = detect("--verify", folder / "tampered-report.json", scan)
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert "tampered-saliency.nii.gz, beside its report" in alone.stderr
+    (folder / "tampered-saliency.nii.gz").write_bytes((folder / "saliency.nii.gz").read_bytes())
+    differs = detect("--verify", folder / "tampered-report.json", scan)
+    assert differs.returncode == 1, differs.stderr
+    assert "The number differs by 1." in differs.stdout
+    report["model"]["sha256"] = "00" * 32
+    (folder / "tampered-report.json").write_text(json.dumps(report))
+    other = detect("--verify", folder / "tampered-report.json", scan)
+    assert other.returncode == 2
+    assert "Give the weights that made the report by --model." in other.stderr
