@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from corestream import service_commands
+from corestream.dead import dead
 from corestream.detect import detect
 from corestream.doctor import doctor
+from corestream.jobs import jobs
 from corestream.mail.command import catch_mail
 from corestream.model import model
 from corestream.sample import sample
@@ -19,8 +21,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # they may hold tokens and addresses
 )
-for _command in (up, submit, status, detect, sample, doctor):
+for _command in (up, submit, status, jobs, detect, sample, doctor):
     app.command()(_command)
+app.add_typer(dead, name="dead")
 app.add_typer(model, name="model")
 app.command("catch-mail", rich_help_panel="Services")(catch_mail)
 service_commands.add_to(app)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jinja2
 
-from pipeline.clock import now
+from pipeline.clock import now, to_text
 from pipeline.errors import Failure
 from pipeline.links import Links
 from pipeline.report import RESEARCH_USE_ONLY
@@ -28,20 +28,22 @@ _TEMPLATES = jinja2.Environment(
 _TEMPLATES.globals["research_use_only"] = RESEARCH_USE_ONLY
 
 
-def message_id(job: JobRecord, mail_from: str) -> str:
+def message_id(job: JobRecord, mail_from: str, retries: int = 0) -> str:
     """Return the Message-ID of a job's mail: the same for every try, so that a repeat can be recognised.
 
     Args:
         job: The submission.
         mail_from: The sender, whose domain it carries.
+        retries: Of the job's scans by hand; the mail about what came of them is another mail.
     """
-    digest = hashlib.sha256(f"{job.job_id} {job.email}".encode()).hexdigest()[:24]
+    named = f"{job.job_id} {to_text(job.created_at)} {job.email} {retries}"
+    digest = hashlib.sha256(named.encode()).hexdigest()[:24]
     domain = mail_from.rpartition("@")[2].rstrip("> ")
     return f"<result.{digest}@{domain}>"  # short: a folded Message-ID is legal and often misread
 
 
 def result_mail(
-    job: JobRecord, links: Links, failures: Sequence[Failure | None], mail_from: str
+    job: JobRecord, links: Links, failures: Sequence[Failure | None], mail_from: str, *, retries: int = 0
 ) -> EmailMessage:
     """Return the mail that tells a submitter how a job ended.
 
@@ -50,6 +52,7 @@ def result_mail(
         links: Its addresses.
         failures: One per scan in the job's order: why it has no result, or None where it has one.
         mail_from: The sender.
+        retries: Of the job's scans by hand, after a mail that told of a failure.
     """
     failed = [(number, failure) for number, failure in enumerate(failures, start=1) if failure]
     headline = _headline(total=len(failures), failed=len(failed))
@@ -57,6 +60,7 @@ def result_mail(
         "headline": headline,
         "failed": failed,
         "total": len(failures),
+        "retried": retries > 0,
         "link": links.result,
         "expires": job.links_expire_at.strftime("%d %B %Y, %H:%M UTC").removeprefix("0"),
     }
@@ -65,7 +69,7 @@ def result_mail(
     message["To"] = job.email
     message["Subject"] = f"corestream: {headline}"
     message["Date"] = format_datetime(now())
-    message["Message-ID"] = message_id(job, mail_from)
+    message["Message-ID"] = message_id(job, mail_from, retries)
     # RFC 3834, and Exchange's own: no out-of-office answer to a machine.
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"

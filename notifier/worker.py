@@ -71,9 +71,17 @@ class ResultHandler:
         ):  # else a former delivery died before its acknowledgement
             if now() >= job.links_expire_at:
                 raise PermanentError("The mail was not sent before its link expired.")
-            links = self._settings.links(job)
-            await self._mailer.send(result_mail(job, links, self._failures(job), self._settings.mail_from))
-            self._write_receipt(job, "sent")
+            retries = self._storage.retries(job.job_id)  # before the outcomes: a retry meanwhile is news
+            await self._mailer.send(
+                result_mail(
+                    job,
+                    self._settings.links(job),
+                    self._failures(job),
+                    self._settings.mail_from,
+                    retries=retries,
+                )
+            )
+            self._write_receipt(job, "sent", retries)
             log.info("mail.sent", job_id=job.job_id)
         return self._jobs.mail_ended(job.job_id, "sent")
 
@@ -85,7 +93,7 @@ class ResultHandler:
             return Effect.none()  # nothing of ours: the dead letter itself says all there is to say
         if job is None:
             return Effect.none()
-        self._write_receipt(job, "failed")
+        self._write_receipt(job, "failed", self._storage.retries(job.job_id))
         log.error("mail.failed", job_id=job.job_id, error=reason.error)
         return self._jobs.mail_ended(job.job_id, "failed")
 
@@ -112,9 +120,10 @@ class ResultHandler:
             failures.append(failure)
         return failures
 
-    def _write_receipt(self, job: JobRecord, state: Literal["sent", "failed"]) -> None:
-        name = message_id(job, self._settings.mail_from)
-        self._storage.write_mail_receipt(job.job_id, MailReceipt(state=state, message_id=name, at=now()))
+    def _write_receipt(self, job: JobRecord, state: Literal["sent", "failed"], retries: int) -> None:
+        name = message_id(job, self._settings.mail_from, retries)
+        receipt = MailReceipt(state=state, message_id=name, at=now(), retries=retries)
+        self._storage.write_mail_receipt(job.job_id, receipt)
 
 
 async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:

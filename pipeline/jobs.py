@@ -13,6 +13,7 @@ The hash of a job (all fields are readable with `redis-cli HGETALL`):
     <scan_id>:state       waiting | detecting | done | failed
     <scan_id>:entry       its entry in the stream of scans
     <scan_id>:deliveries  how often a processor has started on it
+    <scan_id>:retries     how often it was put back in line by hand after a failure
 """
 
 from __future__ import annotations
@@ -44,10 +45,20 @@ end
 local function note(timeline, at, what, scan_id)
   redis.call('XADD', timeline, 'MAXLEN', '~', 1000, '*', 'at', at, 'what', what, 'scan_id', scan_id)
 end
+local function in_line(scans, entry)
+  return entry and #redis.call('XRANGE', scans, entry, entry) > 0
+end
+local function reopen(job, scan_id, mail)
+  redis.call('HSET', job, 'state', 'open', 'mail', mail, scan_id .. ':state', 'waiting')
+  redis.call('HDEL', job, scan_id .. ':deliveries')
+  redis.call('HINCRBY', job, 'remaining', 1)
+end
 """
 
 # KEYS: job, timeline, scans, results. ARGV: a plan in JSON.
-# Safe to run any number of times: a scan that is in the stream, or has ended, is left alone.
+# Safe to run any number of times: a scan that is in the stream, or has ended, is left alone, unless its files
+# say that it has been retried since. (That a failed scan has no failure on disk says less: the plan may have
+# been made before it failed.)
 _ENQUEUE = (
     _PUBLISH
     + """
@@ -62,9 +73,17 @@ end
 for _, scan in ipairs(plan.scans) do
   local field = scan.scan_id .. ':state'
   local state = redis.call('HGET', job, field)
+  local retries = tonumber(redis.call('HGET', job, scan.scan_id .. ':retries') or 0)
+  if scan.retries > retries then
+    if state == 'failed' then
+      reopen(job, scan.scan_id, plan.mail)
+      note(timeline, plan.at, 'retried', scan.scan_id)
+      state = 'waiting'
+    end
+    redis.call('HSET', job, scan.scan_id .. ':retries', scan.retries)
+  end
   local entry = redis.call('HGET', job, scan.scan_id .. ':entry')
-  local in_line = entry and #redis.call('XRANGE', scans, entry, entry) > 0
-  if state == 'done' or state == 'failed' or in_line then
+  if state == 'done' or state == 'failed' or in_line(scans, entry) then
     -- in order
   elseif scan.outcome then
     redis.call('HSET', job, field, scan.outcome)
@@ -119,11 +138,40 @@ return 1
 """
 )
 
-# KEYS: job, timeline. ARGV: mail state, at
+# KEYS: job, timeline, scans. ARGV: scan_id, retries, mail state, at. For `DeadLetters.retry`.
+_RETRIED = (
+    _PUBLISH
+    + """
+local job, timeline, scans = KEYS[1], KEYS[2], KEYS[3]
+local scan_id = ARGV[1]
+local state = redis.call('HGET', job, scan_id .. ':state')
+if state == 'done' then return {'done'} end
+if in_line(scans, redis.call('HGET', job, scan_id .. ':entry')) then return {'in line'} end
+local entry = put_back()
+if state == 'failed' then reopen(job, scan_id, ARGV[3]) end
+redis.call('HSET', job, scan_id .. ':state', 'waiting', scan_id .. ':entry', entry,
+           scan_id .. ':retries', ARGV[2])
+note(timeline, ARGV[4], 'retried', scan_id)
+return entry
+"""
+)
+
+# KEYS: job, timeline. ARGV: at. For `DeadLetters.retry`.
+_MAIL_RETRIED = (
+    _PUBLISH
+    + """
+if redis.call('HGET', KEYS[1], 'mail') == 'sent' then return {'sent'} end
+redis.call('HSET', KEYS[1], 'mail', 'pending')
+note(KEYS[2], ARGV[1], 'mail retried', '')
+return put_back()
+"""
+)
+
+# KEYS: job, timeline. ARGV: mail state, at. An open job was retried after the end that the mail is about.
 _MAILED = (
     _PUBLISH
     + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if redis.call('HGET', KEYS[1], 'state') ~= 'finished' then return 0 end
 redis.call('HSET', KEYS[1], 'mail', ARGV[1])
 note(KEYS[2], ARGV[2], 'mail ' .. ARGV[1], '')
 return 1
@@ -209,6 +257,26 @@ class Jobs:
         """Return the effect that records what became of a job's e-mail."""
         return Effect(_MAILED, keys=self._job_keys(job_id), args=(state, to_text(now())))
 
+    def scan_retried(self, job: JobRecord, scan_id: str, storage: Storage) -> Effect:
+        """Return the effect of the retry of a scan's dead letter: the scan waits again, its job is open.
+
+        Refuses with `done` where the scan has a result, with `in line` where it waits or runs already.
+        """
+        return Effect(
+            _RETRIED,
+            keys=(*self._job_keys(job.job_id), self._keys.scans),
+            args=(
+                scan_id,
+                str(storage.retries(job.job_id, scan_id)),
+                "pending" if job.email else "none",
+                to_text(now()),
+            ),
+        )
+
+    def mail_retried(self, job_id: str) -> Effect:
+        """Return the effect of the retry of a mail's dead letter; refuses with `sent` where it went out."""
+        return Effect(_MAIL_RETRIED, keys=self._job_keys(job_id), args=(to_text(now()),))
+
     async def read(self, job_id: str) -> JobState | None:
         """Return a job's state, or None where Redis has no record (yet, or any more)."""
         fields = cast("dict[str, str]", await self._client.hgetall(self._keys.job(job_id)))
@@ -245,8 +313,8 @@ class Jobs:
         return self._keys.job(job_id), self._keys.timeline(job_id)
 
 
-def _plan_scan(job_id: str, scan_id: str, storage: Storage) -> dict[str, str]:
-    plan = {"scan_id": scan_id}
+def _plan_scan(job_id: str, scan_id: str, storage: Storage) -> dict[str, str | int]:
+    plan: dict[str, str | int] = {"scan_id": scan_id, "retries": storage.retries(job_id, scan_id)}
     if storage.result_dir(job_id, scan_id).exists():
         return plan | {"outcome": "done"}
     if storage.read_failure(job_id, scan_id):

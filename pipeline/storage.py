@@ -4,7 +4,7 @@
     jobs/<job_id>/job.json                the submission
     jobs/<job_id>/mail.json               the receipt of its e-mail
     jobs/<job_id>/<scan_id>/scan.nii.gz   the volume as accepted
-    jobs/<job_id>/<scan_id>/failure.json  why there is no result, or
+    jobs/<job_id>/<scan_id>/failure.json  why there is no result (failure.1.json: before its first retry), or
     jobs/<job_id>/<scan_id>/result/       the result: its files appear together, by one rename
 
 The files are the truth; what Redis knows of a job can be rebuilt from them. Nothing is visible under its
@@ -34,6 +34,7 @@ ResultFile = Literal[
 
 SCAN_FILE = "scan.nii.gz"
 _FAILURE_FILE = "failure.json"
+_PAST_FAILURES = "failure.*.json"
 _RESULT = "result"
 
 
@@ -84,6 +85,7 @@ class MailReceipt(BaseModel):
         state: Whether the server took it.
         message_id: The same for every try, so that a repeat can be recognised.
         at: When.
+        retries: Of the job's scans by hand before the end that it announces.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -91,6 +93,7 @@ class MailReceipt(BaseModel):
     state: Literal["sent", "failed"]
     message_id: str
     at: Instant
+    retries: int = 0
 
 
 def fsync_directory(directory: Path) -> None:
@@ -248,14 +251,35 @@ class Storage:
         except FileNotFoundError:
             return None
 
+    def retry_scan(self, job_id: str, scan_id: str) -> None:
+        """Decide that a failed scan runs again: its failure becomes history.
+
+        Once this is on the disk the retry happens, whatever dies; without a failure it changes nothing.
+        """
+        if self.read_failure(job_id, scan_id) is None:
+            return
+        folder = self.job_dir(job_id) / scan_id
+        past = folder / f"failure.{self.retries(job_id, scan_id) + 1}.json"
+        with suppress(FileNotFoundError):  # somebody else decided the same
+            (folder / _FAILURE_FILE).rename(past)
+            fsync_directory(folder)
+
+    def retries(self, job_id: str, scan_id: str = "*") -> int:
+        """Return how often a scan, or all scans of a job together, were retried by hand."""
+        return sum(1 for _ in self.job_dir(job_id).glob(f"{scan_id}/{_PAST_FAILURES}"))
+
     def write_mail_receipt(self, job_id: str, receipt: MailReceipt) -> None:
         """Record what became of a job's e-mail."""
         with suppress(FileNotFoundError):  # the job was deleted meanwhile
             write_whole(self.job_dir(job_id) / "mail.json", receipt.model_dump_json(indent=1).encode())
 
     def read_mail_receipt(self, job_id: str) -> MailReceipt | None:
-        """Return what became of a job's e-mail, or None while nothing has."""
+        """Return what became of the e-mail about a job's present end, or None while nothing has.
+
+        A mail that was sent before a scan was retried announced another end.
+        """
         try:
-            return MailReceipt.model_validate_json((self.job_dir(job_id) / "mail.json").read_bytes())
+            receipt = MailReceipt.model_validate_json((self.job_dir(job_id) / "mail.json").read_bytes())
         except FileNotFoundError:
             return None
+        return receipt if receipt.retries >= self.retries(job_id) else None

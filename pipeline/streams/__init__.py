@@ -15,7 +15,7 @@ from pipeline.streams.consumer import Consumer
 from pipeline.streams.dead import DeadLetter, DeadLetters
 from pipeline.streams.delivery import Delivery, Reason
 from pipeline.streams.effect import Effect
-from pipeline.streams.errors import PermanentError, TransientError
+from pipeline.streams.errors import PermanentError, RetryRefusedError, TransientError
 from pipeline.streams.publisher import ensure_group, publish
 from pipeline.streams.stats import StreamStats, read_stats
 
@@ -28,6 +28,7 @@ __all__ = [
     "PermanentError",
     "Reason",
     "RedisError",
+    "RetryRefusedError",
     "StreamStats",
     "TransientError",
     "connect",

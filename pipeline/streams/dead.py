@@ -9,27 +9,39 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
+from pipeline.streams.effect import Effect
+from pipeline.streams.errors import RetryRefusedError
+
 HISTORY = "history"
 """The field in which a retried entry carries its earlier deaths, a JSON list, oldest first."""
 _ADDED = ("origin", "entry_id", "deliveries", "error", "failed_at")
 
-# KEYS[1] = dead stream, KEYS[2] = origin; ARGV = id, then the fields of the new entry. The entry's own fields
-# are copied inside Redis, so that no byte of them changes; the last 10 texts are the 5 fields added at death.
+# KEYS[1] = dead stream, KEYS[2] = origin; ARGV = id, HISTORY, history; then the keys and arguments of the
+# effect. The entry's own fields are copied inside Redis, so that no byte of them changes; the last 10 texts
+# are the 5 fields added at death.
 _RETRY = """
 local dead = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]
 if not dead then return false end
-local fields = {}
-for i = 1, #dead[2] - 10, 2 do
-  if dead[2][i] ~= ARGV[2] then
-    fields[#fields + 1] = dead[2][i]
-    fields[#fields + 1] = dead[2][i + 1]
+local function put_back()
+  local fields = {{}}
+  for i = 1, #dead[2] - 10, 2 do
+    if dead[2][i] ~= ARGV[2] then
+      fields[#fields + 1] = dead[2][i]
+      fields[#fields + 1] = dead[2][i + 1]
+    end
   end
+  fields[#fields + 1] = ARGV[2]
+  fields[#fields + 1] = ARGV[3]
+  redis.call('XDEL', KEYS[1], ARGV[1])
+  return redis.call('XADD', KEYS[2], '*', unpack(fields))
 end
-fields[#fields + 1] = ARGV[2]
-fields[#fields + 1] = ARGV[3]
-redis.call('XDEL', KEYS[1], ARGV[1])
-return redis.call('XADD', KEYS[2], '*', unpack(fields))
+local function effect(KEYS, ARGV)
+{lua}
+end
+return effect({{unpack(KEYS, 3)}}, {{unpack(ARGV, 4)}})
 """
+PUT_BACK = Effect("return put_back()")
+"""The effect of a retry that nothing else depends on."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +81,8 @@ class DeadLetters:
         self._client = client
         self._stream = stream
 
-    async def list(self, limit: int = 100) -> list[DeadLetter]:
-        """Return the newest dead letters, newest first."""
+    async def list(self, limit: int | None = 100) -> list[DeadLetter]:
+        """Return the newest dead letters, newest first; all of them without a limit."""
         found: Any = await self._client.xrevrange(self._stream, count=limit)
         return [_read(*entry) for entry in found]
 
@@ -79,13 +91,21 @@ class DeadLetters:
         found: Any = await self._client.xrange(self._stream, dead_id, dead_id)
         return _read(*found[0]) if found else None
 
-    async def retry(self, dead_id: str) -> str | None:
+    async def retry(self, dead_id: str, effect: Effect = PUT_BACK) -> str | None:
         """Put an entry back where it came from, as a new entry with a fresh count and its history.
 
-        Removal and return are one step: a letter retried by two people at once comes back once.
+        Removal, return and effect are one step: a letter retried by two people at once comes back once.
+
+        Args:
+            dead_id: Which.
+            effect: What else the retry changes. Its Lua calls `put_back()`, which moves the entry and returns
+                its new id, and returns that id; or it returns `{'why'}`, and then has changed nothing.
 
         Returns:
             The id of the new entry, or None if there is no such dead letter.
+
+        Raises:
+            RetryRefusedError: The effect says why the entry is not to come back.
         """
         letter = await self.show(dead_id)
         if letter is None:
@@ -97,11 +117,13 @@ class DeadLetters:
             "failed_at": letter.failed_at,
         }
         history = json.dumps([*letter.history, death])
-        script = self._client.register_script(_RETRY)
-        return cast(
-            "str | None",
-            await script(keys=[self._stream, letter.origin], args=[dead_id, HISTORY, history]),
+        script = self._client.register_script(_RETRY.format(lua=effect.lua))
+        reply: Any = await script(
+            keys=[self._stream, letter.origin, *effect.keys], args=[dead_id, HISTORY, history, *effect.args]
         )
+        if isinstance(reply, list):
+            raise RetryRefusedError(reply[0])
+        return cast("str | None", reply)
 
     async def drop(self, dead_id: str) -> bool:
         """Delete a dead letter for good. Returns whether it was there."""

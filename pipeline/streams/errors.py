@@ -13,3 +13,7 @@ class PermanentError(Exception):
 
 class LeaseLostError(Exception):
     """Raised when a delivery belongs to another consumer by now; whatever this one did has no effect."""
+
+
+class RetryRefusedError(Exception):
+    """Raised when a dead letter is not to come back, with the reason of the effect that says so."""

@@ -32,10 +32,10 @@ def job(scans: int) -> JobRecord:
     )
 
 
-def mail(failures: list[Failure | None]) -> EmailMessage:
-    """Return the mail of a job that ended so."""
+def mail(failures: list[Failure | None], *, retries: int = 0) -> EmailMessage:
+    """Return the mail of a job that ended so, after so many retries by hand."""
     links = Links("https://ingest.example", "https://viewer.example", "a" * 32, "token")
-    return result_mail(job(len(failures)), links, failures, SENDER)
+    return result_mail(job(len(failures)), links, failures, SENDER, retries=retries)
 
 
 def bodies(message: EmailMessage) -> tuple[str, str]:
@@ -93,3 +93,13 @@ def test_every_try_has_the_same_message_id_on_the_senders_domain() -> None:
     assert first == second
     assert first.startswith("<result.")
     assert first.endswith("@hospital.example>")
+
+
+def test_the_mail_after_a_retry_is_another_mail_and_says_so() -> None:
+    """A mail program that hides repeats must not hide the good news."""
+    first, second = mail([REFUSED]), mail([None], retries=1)
+    assert first["Message-ID"] != second["Message-ID"]
+    assert mail([None], retries=1)["Message-ID"] == second["Message-ID"]
+    for before, after in zip(bodies(first), bodies(second), strict=True):
+        assert "replaces the mail of before" in after
+        assert "replaces the mail of before" not in before
