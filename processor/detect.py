@@ -124,11 +124,10 @@ def estimate_warnings(core_estimate: float, model: Model) -> tuple[str, ...]:
     low, high = model.trained_range
     if low <= core_estimate <= high:
         return ()
-    outside = (
-        f"The estimate is outside the range that the model was trained on ({low:g} to {high:g}): "
-        "the error given with it was not measured there."
+    trained = f"{low:g} to {high:g} {model.core_estimate.unit}"
+    return (
+        f"The estimate is outside what the model was trained on, {trained}: its error is not known there.",
     )
-    return (outside,)
 
 
 def _own_version() -> str:

@@ -83,7 +83,7 @@ def nifti_gz(voxels: npt.NDArray[Any], affine: Affine, xform_code: int, descript
 def caption(report: Report, model: Model) -> Caption:
     """Put a report into the words that stand on its picture."""
     estimate, saliency = report.core_estimate, report.saliency
-    off = f"usually off by {estimate.rmse:g} (RMSE)" if estimate.rmse is not None else "error unknown"
+    off = f"usually off by {estimate.rmse:.1f} (RMSE)" if estimate.rmse is not None else "error unknown"
     finding = NO_REGION_STANDS_OUT
     if saliency.positive:
         finding = (
@@ -91,16 +91,16 @@ def caption(report: Report, model: Model) -> Caption:
             "The ring is around the strongest."
         )
     return Caption(
-        number=f"{estimate.value:.1f}",
+        number=f"{round(estimate.value, 1) + 0.0:.1f}",  # adding zero rids it of a negative one
         unit=estimate.unit,
         error=off,
         finding=finding,
         notes=(
+            *report.warnings,
             f"Model {model.name}: {model.description}",
             f"The number: {estimate.note}",
             _about_colours(saliency),
             "R and L are the patient's, as the scan's header says; a header that swaps them goes unnoticed.",
-            *report.warnings,
         ),
         warning=report.research_use_only,
     )
@@ -112,6 +112,6 @@ def _about_colours(saliency: Saliency) -> str:
     if saliency.floor is None:
         return "Nothing is coloured: the map is zero everywhere."
     return (
-        f"Nothing is coloured: the map's raw maximum of {saliency.raw_max:.2g} is not above this model's "
-        f"floor of {saliency.floor:.2g}. The files of the result hold the map all the same."
+        f"Nothing is coloured: the map's raw maximum of {saliency.raw_max:.1e} is not above this model's "
+        f"floor of {saliency.floor:.1e}. The files of the result hold the map all the same."
     )

@@ -42,7 +42,9 @@ _MARGIN = 28
 _BAR_WIDTH = 16
 _BAR_COLUMN = 84
 _HEADER_HEIGHT = 128
-_LINE_HEIGHT = 24
+_LINE_HEIGHT = 26
+_SMALL, _SMALLER = 19, 17
+"""Sizes of the text around and on the slices: pages show the picture at half its width."""
 
 _PAPER = (13, 15, 18)
 _INK = (238, 240, 242)
@@ -98,7 +100,9 @@ def summary_png(
         bytes: A PNG file.
     """
     slices = shown_slices(peak)
-    width = COLUMNS * _TILE[0] + (COLUMNS - 1) * _GAP + 2 * _MARGIN + _BAR_COLUMN
+    width = (
+        COLUMNS * _TILE[0] + (COLUMNS - 1) * _GAP + 2 * _MARGIN + (_BAR_COLUMN if levels is not None else 0)
+    )
     mosaic_height = ROWS * _TILE[1] + (ROWS - 1) * _GAP
     notes = [line for note in caption.notes for line in _wrap(note, width - 2 * _MARGIN)]
     height = _HEADER_HEIGHT + mosaic_height + _LINE_HEIGHT * (len(notes) + 2) + _MARGIN
@@ -117,18 +121,18 @@ def summary_png(
         _draw_bar(page, draw, (left, top, left + _BAR_WIDTH, _HEADER_HEIGHT + mosaic_height - 24))
     y = _HEADER_HEIGHT + mosaic_height + _LINE_HEIGHT // 2
     for line in notes:
-        draw.text((_MARGIN, y), line, _FAINT, _font(17))
+        draw.text((_MARGIN, y), line, _FAINT, _font(_SMALL))
         y += _LINE_HEIGHT
-    draw.text((_MARGIN, y + 4), caption.warning, _AMBER, _font(20))
+    draw.text((_MARGIN, y + 4), caption.warning, _AMBER, _font(22))
     return _encode(page)
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, caption: Caption, width: int) -> None:
-    draw.text((_MARGIN, 20), "Core estimate", _FAINT, _font(17))
+    draw.text((_MARGIN, 20), "Core estimate", _FAINT, _font(_SMALL))
     draw.text((_MARGIN, 78), caption.number, _INK, _font(42), anchor="ls")
     unit_left = _MARGIN + _font(42).getlength(f"{caption.number} ")
     draw.text((unit_left, 78), caption.unit, _INK, _font(21), anchor="ls")
-    draw.text((_MARGIN, 90), caption.error, _FAINT, _font(17))
+    draw.text((_MARGIN, 90), caption.error, _FAINT, _font(_SMALL))
     left = width * 2 // 5
     for number, line in enumerate(_wrap(caption.finding, width - _MARGIN - left, 21)):
         draw.text((left, 46 + number * 28), line, _INK, _font(21))
@@ -170,12 +174,16 @@ def _palette() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
 def _label_tile(draw: ImageDraw.ImageDraw, corner: tuple[int, int], z_mm: float) -> None:
     x, y = corner
     width, height = _TILE
-    draw.text((x + 8, y + 5), "R", _INK, _font(17), stroke_width=2, stroke_fill=_PAPER)
-    draw.text((x + width - 8, y + 5), "L", _INK, _font(17), anchor="ra", stroke_width=2, stroke_fill=_PAPER)
-    position = f"z {z_mm:+.1f} mm"
-    draw.text(
-        (x + 8, y + height - 6), position, _INK, _font(15), anchor="ls", stroke_width=2, stroke_fill=_PAPER
-    )
+    _label(draw, (x + 8, y + 6), "R", "la")
+    _label(draw, (x + width - 8, y + 6), "L", "ra")
+    _label(draw, (x + 8, y + height - 8), f"z {z_mm:+.1f} mm", "ls")
+
+
+def _label(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, anchor: str) -> None:
+    """Write on a slice, over a dark field: the skull is as white as the letters."""
+    left, top, right, bottom = draw.textbbox(at, text, _font(_SMALLER), anchor=anchor)
+    draw.rectangle((left - 4, top - 4, right + 4, bottom + 4), _PAPER)
+    draw.text(at, text, _INK, _font(_SMALLER), anchor=anchor)
 
 
 def _mark_peak(draw: ImageDraw.ImageDraw, corner: tuple[int, int], peak: Voxel) -> None:
@@ -197,7 +205,7 @@ def _draw_bar(page: Image.Image, draw: ImageDraw.ImageDraw, box: Box) -> None:
     for mark in (0, 25, 50, 75, FULL_SCALE):
         y = bottom - round((bottom - top) * mark / FULL_SCALE)
         draw.line((right + 2, y, right + 7, y), _FAINT)
-        draw.text((right + 11, y), str(mark), _INK, _font(15), anchor="lm")
+        draw.text((right + 11, y), f"{mark} %", _INK, _font(_SMALLER), anchor="lm")
 
 
 def _z_mm(affine: Affine, k: int) -> float:
@@ -214,7 +222,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
-def _wrap(text: str, width: int, size: int = 17) -> list[str]:
+def _wrap(text: str, width: int, size: int = _SMALL) -> list[str]:
     """Break a text into lines of at most `width` pixels."""
     lines = [""]
     for word in text.split():
