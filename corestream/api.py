@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import io
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import ClientConnectionError, ClientPayloadError, ClientResponse, ClientSession, FormData
+from aiohttp import (
+    ClientConnectionError,
+    ClientConnectorError,
+    ClientPayloadError,
+    ClientResponse,
+    ClientSession,
+    FormData,
+)
 from yarl import URL
 
 from pipeline.errors import CorestreamError
@@ -23,6 +31,10 @@ _STALL_TIMEOUT_S = 300
 _POLL_S = 1.0
 _PATIENCE_S = 60
 """How long a job is followed while its server does not answer: it may be starting again."""
+_SENDINGS = 4
+"""Of one submission, where the connection breaks."""
+_RESEND_AFTER_S = 2.0
+_UNDER_WAY = "submission-under-way"
 
 
 class RefusedError(CorestreamError):
@@ -70,12 +82,15 @@ async def submit(
 ) -> Document:
     """Upload volumes as one job, streamed from disk.
 
+    When the connection breaks it is sent again with the same Idempotency-Key: that is the same job, whether
+    or not the first sending arrived.
+
     Args:
         http: Session.
         server: Address of ingest, as `http://127.0.0.1:7605`.
         files: Volumes.
         email: Where the result is announced, if anywhere.
-        on_read: Is told of every piece that leaves, in bytes.
+        on_read: Is told of every piece that leaves, in bytes; of a negative number when it starts again.
 
     Returns:
         The reply: `job_id`, `scans`, `status_url`, `page_url`.
@@ -85,6 +100,38 @@ async def submit(
         UnreachableError: No server, or none of ours.
         OSError: A file cannot be read.
     """
+    key = str(uuid.uuid4())
+    sent = 0
+
+    def count(read_bytes: int) -> None:
+        nonlocal sent
+        sent += read_bytes
+        on_read(read_bytes)
+
+    for sending in range(1, _SENDINGS + 1):
+        try:
+            return await _post(http, server, _form(files, email, count), key)
+        except ClientConnectorError as error:  # nothing was sent
+            if sending in {1, _SENDINGS}:
+                raise _unreachable(server, error) from error
+        except (ClientConnectionError, ClientPayloadError, TimeoutError) as error:
+            if sending == _SENDINGS:
+                raise _unreachable(server, error) from error
+        except RefusedError as error:  # the server has not noticed yet that the first connection is gone
+            if sending in {1, _SENDINGS} or error.problem.get("code") != _UNDER_WAY:
+                raise
+        await asyncio.sleep(_RESEND_AFTER_S * sending)
+        count(-sent)
+    raise AssertionError("unreachable: the last sending returns or raises")
+
+
+async def _post(http: ClientSession, server: str, form: FormData, key: str) -> Document:
+    headers = {"Idempotency-Key": f'"{key}"'}
+    async with http.post(f"{server.rstrip('/')}/api/jobs", data=form, headers=headers) as answer:
+        return await _document(answer)
+
+
+def _form(files: Sequence[Path], email: str | None, on_read: Callable[[int], None]) -> FormData:
     form = FormData()
     if email:
         form.add_field("email", email)
@@ -95,11 +142,7 @@ async def submit(
             filename=path.name,
             content_type="application/octet-stream",
         )
-    try:
-        async with http.post(f"{server.rstrip('/')}/api/jobs", data=form) as answer:
-            return await _document(answer)
-    except (ClientConnectionError, ClientPayloadError, TimeoutError) as error:
-        raise _unreachable(server, error) from error
+    return form
 
 
 async def read_job(http: ClientSession, status_url: str) -> Document:

@@ -18,5 +18,7 @@ class IngestSettings(PipelineSettings):
     max_upload_bytes: int = Field(default=500 * _MIB, ge=1)
     """Largest scan, as uploaded and as inflated."""
     max_files_per_job: int = Field(default=5, ge=1)
+    max_waiting_scans: int = Field(default=1000, ge=1)
+    """Submissions are refused while so many scans wait or run."""
     min_free_bytes: int = Field(default=1024 * _MIB, ge=0)
     """Uploads never take the disk below this; results, mails and Redis's append-only file need it."""

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 
+from ingest import idempotency
 from ingest.documents import Accepted, AcceptedScan, json_response
 from ingest.door import admit
 from ingest.form import (
@@ -29,8 +31,10 @@ from ingest.form import (
     temporary_parts,
     too_large,
 )
+from ingest.locks import HeldError, held
 from ingest.settings import IngestSettings
 from pipeline.clock import now
+from pipeline.errors import JobNotFoundError
 from pipeline.ids import new_id
 from pipeline.jobs import Jobs
 from pipeline.storage import JobRecord, ScanRecord, Storage
@@ -72,17 +76,48 @@ class Submissions:
         )
 
     async def post(self, request: web.Request) -> web.Response:
-        """Accept a submission, or say why not; of a refused one nothing is left."""
-        await self._check_before_reading(request)
-        try:
-            record = await self._accept(request)
-        except OSError as error:
-            if error.errno in _NO_ROOM:
-                raise disk_full() from error
-            raise
-        await self._put_in_line(record)
-        log.info("job.accepted", job_id=record.job_id, scans=len(record.scans))
+        """Accept a submission, or say why not; of a refused one nothing is left.
+
+        One that was accepted before under the same Idempotency-Key is answered as it was then.
+        """
+        with self._reserved(idempotency.read_key(request)) as (job_id, earlier):
+            await self._check_before_reading(request)
+            await self._check_queue(known=earlier is not None)
+            try:
+                if earlier is None:
+                    record = await self._accept(request, job_id)
+                else:
+                    record = await self._recognise(request, earlier)
+            except OSError as error:
+                if error.errno in _NO_ROOM:
+                    raise disk_full() from error
+                raise
+            await self._put_in_line(record)
+        log.info("job.accepted", job_id=job_id, scans=len(record.scans), again=earlier is not None)
         return self._answer(request, record)
+
+    @contextmanager
+    def _reserved(self, key: str | None) -> Iterator[tuple[str, JobRecord | None]]:
+        """Give the id for a job, and the job where its key has made one already; nobody else gets the id."""
+        if key is None:
+            yield new_id(), None
+            return
+        job_id = idempotency.job_id(key, self._settings.secret_key.get_secret_value())
+        try:
+            with held(self._storage.lock_path(job_id)):
+                yield job_id, self._earlier(job_id)
+        except HeldError as error:
+            raise idempotency.under_way() from error
+
+    def _earlier(self, job_id: str) -> JobRecord | None:
+        try:
+            record = self._storage.read_job(job_id)
+            if record.expires_at > now():
+                return record
+        except JobNotFoundError:
+            pass  # never was, expired, or died before it was accepted: then its folder is in the way
+        self._storage.delete_job(job_id)
+        return None
 
     async def _check_before_reading(self, request: web.Request) -> None:
         if request.content_type != "multipart/form-data":
@@ -98,17 +133,33 @@ class Submissions:
             raise too_large(self._limits.max_upload_bytes)
         if self._storage.free_bytes() - _COPIES * length < self._limits.min_free_bytes:
             raise disk_full()
+
+    async def _check_queue(self, *, known: bool) -> None:
         if await self._redis() is not None:
+            raise _queue_away()
+        if known:  # it stands in line already, and only its reply was lost
+            return
+        try:
+            waiting = await self._jobs.unfinished_scans()
+        except RedisError as error:
+            raise _queue_away() from error
+        if waiting >= self._settings.max_waiting_scans:
             raise ProblemError(
                 status=503,
-                code="queue-away",
-                title="Not ready",
-                detail="Expected the queue to be there, but it does not answer. Nothing was kept. "
-                "Try again in a moment.",
-                headers={"Retry-After": "10"},
+                code="queue-full",
+                title="Too many scans waiting",
+                detail=f"Expected fewer than {self._settings.max_waiting_scans:,} scans waiting, found "
+                f"{waiting:,}. Nothing was kept. Try again in a few minutes.",
+                headers={"Retry-After": "120"},
             )
 
-    async def _accept(self, request: web.Request) -> JobRecord:
+    async def _recognise(self, request: web.Request, earlier: JobRecord) -> JobRecord:
+        with temporary_parts(self._storage) as new_part:
+            form = await read_form(request, self._storage, self._limits, new_part)
+        idempotency.require_same(earlier, form)
+        return earlier
+
+    async def _accept(self, request: web.Request, job_id: str) -> JobRecord:
         with temporary_parts(self._storage) as new_part:
             form = await read_form(request, self._storage, self._limits, new_part)
             kept = [new_part() for _ in form.uploads]
@@ -116,7 +167,7 @@ class Submissions:
                 await self._admit(upload, target, number, len(kept))
                 for number, (upload, target) in enumerate(zip(form.uploads, kept, strict=True), start=1)
             ]
-            record = self._record(form, scans)
+            record = self._record(job_id, form, scans)
             await asyncio.to_thread(self._storage.accept, record, kept)
         return record
 
@@ -136,10 +187,10 @@ class Submissions:
             scan_id=new_id(), sha256=upload.sha256, size_bytes=upload.size_bytes, removed=removed
         )
 
-    def _record(self, form: Form, scans: list[ScanRecord]) -> JobRecord:
+    def _record(self, job_id: str, form: Form, scans: list[ScanRecord]) -> JobRecord:
         created = now()
         return JobRecord(
-            job_id=new_id(),
+            job_id=job_id,
             created_at=created,
             links_expire_at=created + self._settings.link_ttl,
             expires_at=created + self._settings.retention,
@@ -171,3 +222,14 @@ class Submissions:
         )
         answer.headers["Location"] = links.status
         return answer
+
+
+def _queue_away() -> ProblemError:
+    return ProblemError(
+        status=503,
+        code="queue-away",
+        title="Not ready",
+        detail="Expected the queue to be there, but it does not answer. Nothing was kept. "
+        "Try again in a moment.",
+        headers={"Retry-After": "10"},
+    )

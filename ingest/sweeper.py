@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
+from ingest.locks import HeldError, held
 from pipeline.clock import now
 from pipeline.errors import JobNotFoundError
 from pipeline.jobs import Jobs
@@ -67,9 +68,7 @@ class Sweeper:
         await asyncio.to_thread(self._remove_abandoned)
         records = await asyncio.to_thread(self._records)
         expired = [record for record in records if record.expires_at <= now()]
-        for record in expired:
-            await asyncio.to_thread(self.storage.delete_job, record.job_id)
-            log.info("job.expired", job_id=record.job_id)
+        expired = [record for record in expired if await asyncio.to_thread(self._delete, record)]
         await self.ensure_groups()
         for record in expired:
             await self.jobs.forget(record.job_id)
@@ -88,14 +87,28 @@ class Sweeper:
                 log.warning("job.record_damaged", job_id=job_id, wrong=error.error_count())
         return records
 
+    def _delete(self, expired: JobRecord) -> bool:
+        """Delete a job unless its id, made from an Idempotency-Key, is another's by now."""
+        with suppress(HeldError, JobNotFoundError), held(self.storage.lock_path(expired.job_id)):
+            if self.storage.read_job(expired.job_id) == expired:
+                self.storage.delete_job(expired.job_id)
+                log.info("job.expired", job_id=expired.job_id)
+                return True
+        return False
+
     def _remove_abandoned(self) -> None:
-        unfinished = (job for job in self.storage.jobs.iterdir() if not (job / "job.json").exists())
-        for path in (*_older(self.storage.incoming.glob("*.part")), *_older(unfinished)):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-            log.info("sweep.removed_abandoned", kind=path.parent.name)
+        incoming, jobs = self.storage.incoming, self.storage.jobs
+        for part in _older(incoming.glob("*.part")):
+            part.unlink(missing_ok=True)
+            log.info("sweep.removed_abandoned", kind="upload")
+        for lock in _older(incoming.glob("*.lock")):
+            with suppress(HeldError), held(lock):  # which removes it at the end
+                pass
+        for job in _older(job for job in jobs.iterdir() if not (job / "job.json").exists()):
+            with suppress(HeldError), held(self.storage.lock_path(job.name)):
+                if not (job / "job.json").exists():  # else it was submitted again meanwhile
+                    shutil.rmtree(job, ignore_errors=True)
+                    log.info("sweep.removed_abandoned", kind="job")
 
 
 def _older(paths: Iterable[Path]) -> list[Path]:

@@ -65,7 +65,8 @@ _ENQUEUE = (
 local job, timeline, scans, results = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local plan = cjson.decode(ARGV[1])
 local queued = 0
-if redis.call('EXISTS', job) == 0 then
+if redis.call('HGET', job, 'created_at') ~= plan.created_at then
+  redis.call('DEL', job, timeline)  -- of an earlier job with the same Idempotency-Key, which has expired
   redis.call('HSET', job, 'state', 'open', 'created_at', plan.created_at, 'mail', plan.mail,
              'remaining', #plan.scans)
   note(timeline, plan.at, 'received', '')
@@ -296,6 +297,10 @@ class Jobs:
             mail=cast("MailState", fields["mail"]),
             scans=scans,
         )
+
+    async def unfinished_scans(self) -> int:
+        """Return how many scans wait or run."""
+        return await self._client.xlen(self._keys.scans)
 
     async def place_in_line(self, entry_id: str) -> int | None:
         """Return how many scans, this one included, wait up to this one; None where it is not waiting."""

@@ -1,6 +1,7 @@
 """What lies where under DATA_DIR, and how it gets there whole.
 
     incoming/<upload_id>.part             not yet accepted
+    incoming/<job_id>.lock                somebody is at work on the job
     jobs/<job_id>/job.json                the submission
     jobs/<job_id>/mail.json               the receipt of its e-mail
     jobs/<job_id>/<scan_id>/scan.nii.gz   the volume as accepted
@@ -141,6 +142,10 @@ class Storage:
     def part_path(self, upload_id: str) -> Path:
         """Return where an upload grows until it is accepted."""
         return self.incoming / f"{upload_id}.part"
+
+    def lock_path(self, job_id: str) -> Path:
+        """Return the file that is locked while a job is accepted or deleted."""
+        return self.incoming / f"{job_id}.lock"
 
     def job_dir(self, job_id: str) -> Path:
         """Return the folder of one job."""
