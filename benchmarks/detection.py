@@ -1,47 +1,171 @@
-"""What one scan costs: `python benchmarks/detection.py [--model NAME|PATH] [--scan FILE] [--repeats N]`.
+"""What one scan costs: `python benchmarks/detection.py [--model NAME|PATH] [--scan FILE]`.
 
 Prints a table and writes benchmarks/results/detection.json. CPU-seconds are those of the whole process, every
-thread's; the machine's other work hardly changes them, while it changes wall time at will. The floor is what
-the network's floating-point operations would cost at the rate of a large float32 matrix product, measured in
-the same run.
+thread's; wall time depends on what else the machine does. The floor is what the network's floating-point
+operations would cost at the rate of a large float32 matrix product, measured between the same scans. Cold
+start, costs and memory are measured in a new process each, started as the processor starts its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
-import resource
+import multiprocessing
+import os
+import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 RESULTS = Path(__file__).parent / "results"
 MATRIX = 4096
 """Side of the matrices whose product gives the rate; 0.14 Tflop."""
-LAUNCH = "import processor.detect, pathlib; from processor.models import resolve_model; {then}"
-WARM = "processor.detect.load_detector(resolve_model({model!r}, pathlib.Path('models')))"
+SETTLED_SCANS = 5
+"""After so many the allocator has met every size; what memory grows from there on is a leak."""
 
 
-def cpu_s(work: Callable[[], Any]) -> float:
-    """Return the CPU-seconds that this process spends on a piece of work."""
-    before = time.process_time()
+@dataclass(frozen=True)
+class Cost:
+    """What a piece of work took."""
+
+    wall_s: float
+    cpu_s: float
+
+    def __sub__(self, other: Cost) -> Cost:
+        """Return what was taken since another reading."""
+        return Cost(self.wall_s - other.wall_s, self.cpu_s - other.cpu_s)
+
+
+def now() -> Cost:
+    """Return the wall time since 1970 and the CPU time of this process."""
+    return Cost(time.time(), time.process_time())
+
+
+def cost(work: Callable[[], object]) -> Cost:
+    """Run a piece of work and return what it took."""
+    before = now()
     work()
-    return time.process_time() - before
+    return now() - before
 
 
-def start_s(code: str) -> tuple[float, float]:
-    """Return the wall and the CPU-seconds of a new Python that runs some code."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-    wall_s = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall_s, (after.ru_utime - before.ru_utime) + (after.ru_stime - before.ru_stime)
+def median(costs: list[Cost]) -> Cost:
+    """Return the median of each figure."""
+    return Cost(statistics.median(c.wall_s for c in costs), statistics.median(c.cpu_s for c in costs))
+
+
+def in_new_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what a function returns in a process of its own."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, *args, **kwargs).result()
+
+
+# The processor is imported inside the functions that run in a process of their own: its import is measured.
+
+
+def cold_start(model_name: str, started_s: float) -> dict[str, Cost]:
+    """Return what each step took from the start of this process to a detector that is ready."""
+    marks = {"": Cost(started_s, 0), "python": now()}
+    import processor  # noqa: F401, PLC0415 - sets what TensorFlow reads
+    import tensorflow as tf  # noqa: PLC0415  # isort: skip
+
+    marks["import TensorFlow"] = now()
+    importlib.import_module("processor.detect")
+    from processor.detection.detector import Detector  # noqa: PLC0415
+    from processor.detection.grid import HEMISPHERE_SHAPE  # noqa: PLC0415
+    from processor.detection.weights import read_weights  # noqa: PLC0415
+    from processor.models import resolve_model  # noqa: PLC0415
+
+    marks["import the rest"] = now()
+    detector = Detector(read_weights(resolve_model(model_name, Path("models")).path))
+    marks["read weights"] = now()
+    hemisphere = tf.TensorSpec((1, *HEMISPHERE_SHAPE, 1), tf.float32)
+    detector._network._graph.get_concrete_function(hemisphere, hemisphere)  # noqa: SLF001 - a step of warm()
+    marks["trace the graph"] = now()
+    detector.warm()
+    marks["first run"] = now()
+    ends = list(marks.values())
+    steps = {name: end - start for name, start, end in zip(list(marks)[1:], ends, ends[1:], strict=False)}
+    return steps | {"all": ends[-1] - ends[0]}
+
+
+def warm_scans(model_name: str, scan: Path, repeats: int) -> tuple[dict[str, Cost], float, int]:
+    """Return the medians of every stage, the rate in flop per CPU-second, and the network's filters."""
+    import processor  # noqa: F401, PLC0415 - sets what TensorFlow reads
+    import tensorflow as tf  # noqa: PLC0415  # isort: skip
+
+    from processor.detect import detect_scan, load_detector  # noqa: PLC0415
+    from processor.detection.grid import split_hemispheres  # noqa: PLC0415
+    from processor.detection.preprocessing import normalise  # noqa: PLC0415
+    from processor.detection.saliency import saliency_map  # noqa: PLC0415
+    from processor.detection.weights import read_weights  # noqa: PLC0415
+    from processor.models import resolve_model  # noqa: PLC0415
+    from processor.outputs import write_outputs  # noqa: PLC0415
+    from processor.volumes import read_volume  # noqa: PLC0415
+
+    model = resolve_model(model_name, Path("models"))
+    detector = load_detector(model)
+    volume = read_volume(scan)
+    normalised = normalise(volume.hu)
+    halves = split_hemispheres(normalised)
+    output = detector._network(*halves)  # noqa: SLF001 - measured apart from what surrounds it
+    saliency = saliency_map(output.left_map, output.right_map, normalised)
+    matrix = tf.random.normal((MATRIX, MATRIX))
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
+    product()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        report = detect_scan(scan, out, detector, model=model)
+        stages: dict[str, Callable[[], object]] = {
+            "one scan, file to files": lambda: detect_scan(scan, out, detector, model=model),
+            "  reading": lambda: read_volume(scan),
+            "  preprocessing": lambda: normalise(volume.hu),
+            "  network": lambda: detector._network(*halves),  # noqa: SLF001 - the same
+            "  saliency map": lambda: saliency_map(output.left_map, output.right_map, normalised),
+            "  picture and files": lambda: write_outputs(out, volume, saliency, model, report),
+            "matrix product": product,
+        }
+        rounds = [{name: cost(work) for name, work in stages.items()} for _ in range(repeats)]
+    medians = {name: median([one[name] for one in rounds]) for name in stages}
+    rate = 2 * MATRIX**3 / medians.pop("matrix product").cpu_s
+    return medians, rate, len(read_weights(model.path).branch[0].convolutions[0].bias)
+
+
+def memory(model_name: str, scan: Path, scans: int) -> dict[str, float]:
+    """Return this process's memory before, and after so many scans, and the peak of all, MiB."""
+    from processor.detect import detect_scan, load_detector  # noqa: PLC0415
+    from processor.models import resolve_model  # noqa: PLC0415
+
+    def status_mib(field: str) -> float:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
+
+    figures = {"imported": status_mib("VmRSS")}
+    model = resolve_model(model_name, Path("models"))
+    detector = load_detector(model)
+    figures["ready"] = status_mib("VmRSS")
+    held, peaks = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(scans):
+            detect_scan(scan, Path(folder), detector, model=model)
+            held.append(status_mib("VmRSS"))
+            peaks.append(status_mib("VmHWM"))
+    settled = min(SETTLED_SCANS, scans) - 1
+    return figures | {
+        "after the first scan": held[0],
+        "after the last scan": held[-1],
+        "peak": peaks[-1],
+        f"growth of the peak after scan {settled + 1}": peaks[-1] - peaks[settled],
+    }
 
 
 def operations(filters: int) -> float:
@@ -57,76 +181,71 @@ def operations(filters: int) -> float:
     return float(total)
 
 
-def measure(model_name: str, scan: Path, repeats: int) -> dict[str, float]:
-    """Return every figure, CPU-seconds as medians."""
-    import tensorflow as tf  # noqa: PLC0415 - the cold start is measured first, in other processes
-
-    from processor.detect import detect_scan, load_detector  # noqa: PLC0415
-    from processor.detection.weights import read_weights  # noqa: PLC0415
-    from processor.models import resolve_model  # noqa: PLC0415
-    from processor.outputs import write_outputs  # noqa: PLC0415
-    from processor.volumes import read_volume  # noqa: PLC0415
-
-    model = resolve_model(model_name, Path("models"))
-    detector = load_detector(model)
-    matrix = tf.random.normal((MATRIX, MATRIX))
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
-    product()
-    rates, wholes, networks, peaks_kb = [], [], [], []
-    volume = read_volume(scan)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        for _ in range(repeats):
-            rates.append(2 * MATRIX**3 / cpu_s(product))
-            wholes.append(cpu_s(lambda: detect_scan(scan, out, detector, model=model)))
-            peaks_kb.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-            networks.append(cpu_s(lambda: detector.detect(volume.hu)))
-        detection = detector.detect(volume.hu)
-        report = detect_scan(scan, out, detector, model=model)
-        writings = [
-            cpu_s(lambda: write_outputs(out, volume, detection.saliency, model, report))
-            for _ in range(repeats)
-        ]
-    flop = operations(read_weights(model.path).core_dense.kernel.shape[0])
-    floor = flop / statistics.median(rates)
+def machine() -> dict[str, Any]:
+    """Return what the figures depend on beside the code."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
+    names = [line for line in lines if line.startswith("model name")]
     return {
-        "scan_cpu_s": statistics.median(wholes),
-        "arrays_to_map_cpu_s": statistics.median(networks),
-        "picture_and_files_cpu_s": statistics.median(writings),
-        "network_flop": flop,
-        "float32_gflop_per_cpu_s": statistics.median(rates) / 1e9,
-        "network_floor_cpu_s": floor,
-        "arrays_to_map_over_floor": statistics.median(networks) / floor,
-        "peak_memory_mb": peaks_kb[-1] / 1024,
-        "memory_growth_after_first_scan_mb": (peaks_kb[-1] - peaks_kb[0]) / 1024,
+        "cpu": names[0].partition(":")[2].strip() if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "python": platform.python_version(),
     }
+
+
+def measure(model: str, scan: Path, repeats: int, memory_scans: int) -> dict[str, Any]:
+    """Return every figure."""
+    result: dict[str, Any] = {"model": model, "repeats": repeats, "machine": machine()}
+    starts = [in_new_process(cold_start, model, time.time()) for _ in range(3)]
+    cold = {step: median([start[step] for start in starts]) for step in starts[0]}
+    warm, rate, filters = in_new_process(warm_scans, model, scan, repeats)
+    flop = operations(filters)
+    result["cold_start"] = {step: asdict(figures) for step, figures in cold.items()}
+    result["warm"] = {stage.strip(): asdict(figures) for stage, figures in warm.items()}
+    result["network_flop"] = flop
+    result["float32_flop_per_cpu_s"] = rate
+    result["floor_cpu_s"] = flop / rate
+    result["network_over_floor"] = warm["  network"].cpu_s / (flop / rate)
+    result["memory_scans"] = memory_scans
+    result["memory_mib"] = in_new_process(memory, model, scan, memory_scans)
+    return result
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """Print the figures for people."""
+    print(f"{result['model']} on {result['machine']}")
+    print(f"\n{'':<34}{'wall s':>9}{'CPU s':>9}")
+    for title, part in (("cold start", "cold_start"), ("warm", "warm")):
+        for name, figures in result[part].items():
+            print(f"{f'{title}: {name}':<34}{figures['wall_s']:9.2f}{figures['cpu_s']:9.2f}")
+    print(f"{'floor of the network':<34}{'':9}{result['floor_cpu_s']:9.2f}")
+    rate = f"{result['float32_flop_per_cpu_s'] / 1e9:.0f} Gflop per CPU-second"
+    print(f"  {result['network_flop']:.3g} flop at {rate}")
+    print(f"  the network takes {result['network_over_floor']:.2f} times its floor")
+    heading = f"memory over {result['memory_scans']} scans"
+    print(f"\n{heading:<34}{'MiB':>9}")
+    for name, mib in result["memory_mib"].items():
+        print(f"{name:<34}{mib:9.0f}")
 
 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default="demo")
+    parser.add_argument("--model", default="demo", help="a name or a path")
     parser.add_argument("--scan", type=Path, help="a volume on the grid; a synthetic one by default")
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--repeats", type=int, default=7, help="warm scans, of which medians are taken")
+    parser.add_argument("--memory-scans", type=int, default=50, help="scans over which memory is watched")
     options = parser.parse_args()
-    figures: dict[str, float] = {}
-    for name, then in (("import", "pass"), ("ready", WARM.format(model=options.model))):
-        wall_s, used_s = start_s(LAUNCH.format(then=then))
-        figures |= {f"cold_{name}_wall_s": wall_s, f"cold_{name}_cpu_s": used_s}
     with tempfile.TemporaryDirectory() as folder:
         scan = options.scan
         if scan is None:
-            from processor.synthetic.samples import write_samples  # noqa: PLC0415
+            from processor.synthetic.samples import write_samples  # noqa: PLC0415 - seconds that few need
 
             scan = write_samples(Path(folder), count=1)[0]
-        figures |= measure(options.model, scan, options.repeats)
-    width = max(map(len, figures))
-    for name, value in figures.items():
-        print(f"{name:<{width}}  {value:,.3g}" if value < 1e6 else f"{name:<{width}}  {value:.3g}")  # noqa: PLR2004
+        result = measure(options.model, scan, options.repeats, options.memory_scans)
+    print_table(result)
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "detection.json").write_text(
-        json.dumps({"model": options.model, "repeats": options.repeats, **figures}, indent=1)
-    )
+    (RESULTS / "detection.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":
