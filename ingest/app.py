@@ -25,7 +25,7 @@ from pipeline.keys import NOTIFIERS, PROCESSORS
 from pipeline.service import exit_for
 from pipeline.settings import load
 from pipeline.storage import Storage
-from pipeline.streams import RedisError, connect, ensure_group
+from pipeline.streams import RedisError, connect, ensure_group, wait_until_ready, warn_unless_durable
 from pipeline.web.app import Check, build_app, run
 
 log = structlog.get_logger()
@@ -62,13 +62,17 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         await ensure_group(client, keys.scans, PROCESSORS)
         await ensure_group(client, keys.results, NOTIFIERS)
 
+    async def check_durability(stop: asyncio.Event) -> None:
+        await wait_until_ready(client, stop)
+        await warn_unless_durable(client)
+
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
         sweeper = Sweeper(storage, jobs, ensure_groups, sweep_every_s)
         stop = asyncio.Event()
-        task = asyncio.create_task(sweeper.run(stop))
+        tasks = [asyncio.create_task(work(stop)) for work in (sweeper.run, check_durability)]
         yield
         stop.set()
-        await task
+        await asyncio.gather(*tasks)
         door.shutdown(cancel_futures=True)
         await client.aclose()
 

@@ -27,6 +27,8 @@ from pipeline.streams import (
     Reason,
     TransientError,
     connect,
+    wait_until_ready,
+    warn_unless_durable,
 )
 
 log = structlog.get_logger()
@@ -144,6 +146,8 @@ async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:
         log_fields=("job_id", "type"),
     )
     try:
+        await wait_until_ready(client, stop)
+        await warn_unless_durable(client)
         await consumer.run(stop)
     finally:
         await client.aclose()

@@ -21,8 +21,8 @@ from pipeline.streams import (
     Effect,
     Reason,
     connect,
-    durability_warnings,
     wait_until_ready,
+    warn_unless_durable,
 )
 from processor.child import DetectionChild
 from processor.models import resolve_model
@@ -116,8 +116,7 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
         if not await _warmed(child, stop):
             return
         await wait_until_ready(client, stop)
-        for warning in await durability_warnings(client):
-            log.warning("redis.not_durable", warning=warning)
+        await warn_unless_durable(client)
         handler = ScanHandler(Jobs(client, settings.keys), storage, child)
         consumer = Consumer(
             client,

@@ -81,6 +81,12 @@ async def wait_until_ready(client: Redis, stop: asyncio.Event) -> None:
             return
 
 
+async def warn_unless_durable(client: Redis) -> None:
+    """Log what in the server's configuration can lose events."""
+    for warning in await durability_warnings(client):
+        log.warning("redis.not_durable", warning=warning)
+
+
 async def durability_warnings(client: Redis) -> list[str]:
     """Return what in the server's configuration can lose events, as sentences; empty if nothing."""
     try:

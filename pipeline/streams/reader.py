@@ -25,7 +25,9 @@ STALL_LEASES = 0.5
 for abandoned; a blocked read that ends this much too late shows it in time."""
 REAP_EVERY_S = 600.0
 DEAD_CONSUMER_MS = 3_600_000
-"""A living consumer is never idle for an hour: it reads every second or renews what it runs."""
+"""Before Redis 7.2 a read that finds nothing neither makes a consumer nor counts as its activity, so a living
+consumer that was given nothing for an hour is reaped too. That does no harm: it holds nothing, its blocked read
+goes on, and the next entry makes it anew."""
 
 
 class Reader:

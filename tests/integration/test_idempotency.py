@@ -91,8 +91,9 @@ async def test_the_same_submission_again_is_the_same_job(
     server: TestServer, http: ClientSession, settings: IngestSettings, client: Redis
 ) -> None:
     """The same reply word for word, one job on disk, one event; with or without the quotes of the draft."""
-    first = await submit(server, http, compressed(good()), good(), email="a@example.org")
-    again = await submit(server, http, compressed(good()), good(), email="a@example.org", key=KEY)
+    files = (compressed(good()), good())
+    first = await submit(server, http, *files, email="a@example.org")
+    again = await submit(server, http, *files, email="a@example.org", key=KEY)
     assert first[0] == again[0] == 202
     assert first[1] == again[1]
     assert kept(settings) == [first[1]["job_id"]]
@@ -212,7 +213,9 @@ async def test_after_its_job_has_expired_a_key_makes_a_new_one(
     assert second["scans"] != first["scans"]
     state = await client.hgetall(settings.keys.job(record.job_id))
     assert (state["remaining"], state["mail"]) == ("1", "pending")
-    assert [str(name) for name in state if str(name).endswith(":state")] == [f"{second['scans'][0]['scan_id']}:state"]
+    assert [str(name) for name in state if str(name).endswith(":state")] == [
+        f"{second['scans'][0]['scan_id']}:state"
+    ]
 
 
 async def test_too_many_waiting_scans_close_the_door_before_the_body_is_read(

@@ -50,6 +50,22 @@ async def test_a_consumer_that_stops_leaves_no_name_behind(stream_bench: Bench) 
     assert [(c["name"], c["pending"]) for c in consumers] == [(HANDED_BACK, 1)]
 
 
+async def test_a_living_consumer_that_is_reaped_goes_on(stream_bench: Bench) -> None:
+    """Redis 7.0 takes one whose reads find nothing for idle: reaped while it waits, it loses nothing."""
+    scripts = Scripts(stream_bench.client)
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.add(number="1")
+        await stream_bench.until_empty()
+        (known,) = await stream_bench.client.xinfo_consumers(STREAM, GROUP)
+        assert await scripts.reap(STREAM, GROUP, idle_ms=0, name=known["name"]) == 1
+        second = await stream_bench.add(number="2", seconds="0.2")
+        await stream_bench.until_started(second)
+        assert await scripts.reap(STREAM, GROUP, idle_ms=0, name=known["name"]) == 0
+        await stream_bench.until_empty()
+    assert [count for count, _ in await stream_bench.starts(second)] == [1]
+    assert second in await stream_bench.finished()
+
+
 async def test_the_names_of_dead_consumers_are_reaped_unless_something_is_pending(
     stream_bench: Bench,
 ) -> None:
