@@ -46,6 +46,7 @@ def test_the_published_weights_are_recognised_wherever_they_lie(tmp_path: Path) 
         assert model.core_estimate.rmse == 10.5
         assert "no licence" in model.description
         assert "do not state the unit" in model.core_estimate.note
+        assert (model.trained_range, model.saliency_floor) == (None, None)
 
 
 def test_the_demonstration_model_is_shipped_and_says_what_it_is(tmp_path: Path) -> None:
@@ -53,6 +54,9 @@ def test_the_demonstration_model_is_shipped_and_says_what_it_is(tmp_path: Path) 
     model = resolve_model("demo", tmp_path)
     assert model.name == "demo"
     assert "never trained on patients" in model.description
+    assert model.core_estimate.unit == "ml (synthetic)"
+    assert model.trained_range == (10, 150)
+    assert model.saliency_floor is None or model.saliency_floor > 0
     assert model.path.stat().st_size <= 1_000_000
 
 
@@ -82,9 +86,10 @@ def test_a_path_without_weights_is_refused(tmp_path: Path, name: str, received: 
 
 def test_a_side_car_describes_its_weights(weights: Path, tmp_path: Path) -> None:
     """Whoever trains a model writes it; fields for readers do not disturb."""
-    side_car(weights, saliency_floor=1e-6)
+    side_car(weights, saliency_floor=1e-6, trained_range=[2, 80])
     model = resolve_model(str(weights), tmp_path)
     assert (model.name, model.trained_on, model.saliency_floor) == ("mine", "Phantoms.", 1e-6)
+    assert model.trained_range == (2, 80)
     assert model.core_estimate.model_dump() == {"unit": "ml", "rmse": 3.5, "note": "On phantoms."}
 
 
