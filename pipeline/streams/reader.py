@@ -26,8 +26,8 @@ for abandoned; a blocked read that ends this much too late shows it in time."""
 REAP_EVERY_S = 600.0
 DEAD_CONSUMER_MS = 3_600_000
 """Before Redis 7.2 a read that finds nothing neither makes a consumer nor counts as its activity, so a living
-consumer that was given nothing for an hour is reaped too. That does no harm: it holds nothing, its blocked read
-goes on, and the next entry makes it anew."""
+consumer that was given nothing for an hour is reaped too. That does no harm: it holds nothing, its blocked
+read goes on, and the next entry makes it anew."""
 
 
 class Reader:
