@@ -25,7 +25,7 @@ async def retry(dead_id: str, *, dead: DeadLetters, jobs: Jobs, storage: Storage
     """Put a dead letter back where it came from, and its job back to where it was before.
 
     A failed scan waits again and its job is open; when it ends `job.finished` is published again, and an
-    e-mail tells of this end too (docs/decisions/0006-retries.md). A letter that is no event of ours goes
+    e-mail tells of this end too (docs/decisions/0009-retries.md). A letter that is no event of ours goes
     back as it is.
 
     Args:
