@@ -21,6 +21,8 @@ from processor.synthetic.lesion import random_lesion
 from processor.synthetic.scan import synthesize
 
 SEED = 20_001
+SPARSE = 97
+"""Of the voxels where the map is zero one in so many is looked at; no axis is a multiple of it."""
 TILT = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.10, -0.06, 0.08), np.array([3.0, -20.0, 11.0]))
 """(4, 4): a head that lies in the scanner a little turned about every axis, and elsewhere."""
 untyped: Any = nib
@@ -156,14 +158,15 @@ def test_the_storage_of_a_scan_does_not_move_its_map(
     model: Model,
     tmp_path: Path,
 ) -> None:
-    """The levels are equal at every voxel of the map, in the file's world space; the number is too."""
+    """The levels are equal wherever there are any, in the file's world space; the number is too."""
     report = run(storage, hu, detector, model, tmp_path)
     assert report.input.orientation == storage.codes
     assert report.warnings == ()
     levels = wanted.saliency.levels
-    voxels = np.argwhere(np.ones(GRID_SHAPE, dtype=bool))
-    world_mm = untyped.affines.apply_affine(storage.placed, voxels)
-    np.testing.assert_array_equal(levels_at(tmp_path / "saliency.nii.gz", world_mm), levels.reshape(-1))
+    looked_at = levels > 0
+    looked_at.reshape(-1)[::SPARSE] = True
+    world_mm = untyped.affines.apply_affine(storage.placed, np.argwhere(looked_at))
+    np.testing.assert_array_equal(levels_at(tmp_path / "saliency.nii.gz", world_mm), levels[looked_at])
     assert report.saliency.peak_mm is not None
     assert levels_at(tmp_path / "saliency.nii.gz", np.array([report.saliency.peak_mm])) == levels.max()
     assert report.core_estimate.value == wanted.core_estimate
