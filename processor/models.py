@@ -29,8 +29,8 @@ GIANCARDO2020_URL = (
 )
 
 GIANCARDO2020_FLOOR: float | None = None
-# Not founded: the rule gives 8.1e-05, above which lie 2 of 40 synthetic scans without lesion and as many of 40
-# with one. `python -m processor.training.floor --model giancardo2020`, 22 November 2026; docs/detection.md.
+# Not founded: the rule gives 8.1e-05; 2 of 40 synthetic scans without lesion are above, and 2 of 40 with one.
+# `python -m processor.training.floor --model giancardo2020`, 22 November 2026; see docs/detection.md.
 
 _DEMO_PATH = Path(__file__).with_name("weights") / "demo.hdf5"
 

@@ -14,7 +14,7 @@ WITHOUT = [n * 1e-6 for n in range(1, 41)]
 
 
 def test_the_floor_is_the_95th_percentile_rounded_up_to_two_digits() -> None:
-    """By hand: 0.95 of 39 steps is 37.05, which is 38.05e-6 and is rounded up; a hundred times that as well."""
+    """By hand: 0.95 of 39 steps is 37.05, which is 38.05e-6, rounded up; a hundred times that as well."""
     assert derive(WITHOUT, [1.0]).proposed == 39e-6
     assert derive([100 * raw_max for raw_max in WITHOUT], [1.0]).proposed == 3.9e-3
 
