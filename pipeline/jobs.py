@@ -2,7 +2,7 @@
 
 A job's state changes only inside Lua scripts, and those that end a scan or a mail run in the same step as
 the acknowledgement of the stream entry (`Effect`). So nothing is counted twice, whatever is delivered
-twice, and `job.finished` is published exactly once, when the last scan ends.
+twice, and `job.finished` is published exactly once for each end: when the last scan ends, and again after a retry by hand.
 
 The hash of a job (all fields are readable with `redis-cli HGETALL`):
 
@@ -25,6 +25,7 @@ from typing import Literal, cast
 
 from redis.asyncio import Redis
 
+from pipeline import job_scripts
 from pipeline.clock import now, to_text
 from pipeline.events import Event, JobFinished, ScanFailed, ScanProcessed, ScanUploaded
 from pipeline.keys import PROCESSORS, Keys
@@ -37,147 +38,6 @@ MailState = Literal["none", "pending", "sent", "failed"]
 # A job's keys are written with its own expiry some time after its files are gone, so that Redis forgets it
 # even if nobody sweeps.
 _FORGET_AFTER_S = 7 * 24 * 3600
-
-_PUBLISH = """
-local function publish(stream, fields)
-  return redis.call('XADD', stream, '*', unpack(cjson.decode(fields)))
-end
-local function note(timeline, at, what, scan_id)
-  redis.call('XADD', timeline, 'MAXLEN', '~', 1000, '*', 'at', at, 'what', what, 'scan_id', scan_id)
-end
-local function in_line(scans, entry)
-  return entry and #redis.call('XRANGE', scans, entry, entry) > 0
-end
-local function reopen(job, scan_id, mail)
-  redis.call('HSET', job, 'state', 'open', 'mail', mail, scan_id .. ':state', 'waiting')
-  redis.call('HDEL', job, scan_id .. ':deliveries')
-  redis.call('HINCRBY', job, 'remaining', 1)
-end
-"""
-
-# KEYS: job, timeline, scans, results. ARGV: a plan in JSON.
-# Safe to run any number of times: a scan that is in the stream, or has ended, is left alone, unless its files
-# say that it has been retried since. (That a failed scan has no failure on disk says less: the plan may have
-# been made before it failed.)
-_ENQUEUE = (
-    _PUBLISH
-    + """
-local job, timeline, scans, results = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local plan = cjson.decode(ARGV[1])
-local queued = 0
-if redis.call('HGET', job, 'created_at') ~= plan.created_at then
-  redis.call('DEL', job, timeline)  -- of an earlier job with the same Idempotency-Key, which has expired
-  redis.call('HSET', job, 'state', 'open', 'created_at', plan.created_at, 'mail', plan.mail,
-             'remaining', #plan.scans)
-  note(timeline, plan.at, 'received', '')
-end
-for _, scan in ipairs(plan.scans) do
-  local field = scan.scan_id .. ':state'
-  local state = redis.call('HGET', job, field)
-  local retries = tonumber(redis.call('HGET', job, scan.scan_id .. ':retries') or 0)
-  if scan.retries > retries then
-    if state == 'failed' then
-      reopen(job, scan.scan_id, plan.mail)
-      note(timeline, plan.at, 'retried', scan.scan_id)
-      state = 'waiting'
-    end
-    redis.call('HSET', job, scan.scan_id .. ':retries', scan.retries)
-  end
-  local entry = redis.call('HGET', job, scan.scan_id .. ':entry')
-  if state == 'done' or state == 'failed' or in_line(scans, entry) then
-    -- in order
-  elseif scan.outcome then
-    redis.call('HSET', job, field, scan.outcome)
-    redis.call('HINCRBY', job, 'remaining', -1)
-  else
-    entry = publish(scans, scan.event)
-    redis.call('HSET', job, field, 'waiting', scan.scan_id .. ':entry', entry)
-    note(timeline, plan.at, 'waiting', scan.scan_id)
-    queued = queued + 1
-  end
-end
-if redis.call('HGET', job, 'state') == 'open' and redis.call('HGET', job, 'remaining') == '0' then
-  redis.call('HSET', job, 'state', 'finished')
-  if plan.mail == 'pending' then publish(results, plan.finished) end
-end
-redis.call('EXPIREAT', job, plan.forget_at)
-redis.call('EXPIREAT', timeline, plan.forget_at)
-return queued
-"""
-)
-
-# KEYS: job, timeline. ARGV: scan_id, deliveries, at
-_STARTED = (
-    _PUBLISH
-    + """
-local state = redis.call('HGET', KEYS[1], ARGV[1] .. ':state')
-if state ~= 'waiting' and state ~= 'detecting' then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1] .. ':state', 'detecting', ARGV[1] .. ':deliveries', ARGV[2])
-note(KEYS[2], ARGV[3], 'detecting', ARGV[1])
-return 1
-"""
-)
-
-# KEYS: job, timeline, results. ARGV: scan_id, outcome, event, job.finished, at
-_ENDED = (
-    _PUBLISH
-    + """
-local job, timeline, results = KEYS[1], KEYS[2], KEYS[3]
-local scan_id, outcome, at = ARGV[1], ARGV[2], ARGV[5]
-local state = redis.call('HGET', job, scan_id .. ':state')
-if state ~= 'waiting' and state ~= 'detecting' then return 0 end
-redis.call('HSET', job, scan_id .. ':state', outcome)
-redis.call('HDEL', job, scan_id .. ':entry')
-publish(results, ARGV[3])
-note(timeline, at, outcome, scan_id)
-if redis.call('HINCRBY', job, 'remaining', -1) == 0 then
-  redis.call('HSET', job, 'state', 'finished')
-  publish(results, ARGV[4])
-  note(timeline, at, 'finished', '')
-end
-return 1
-"""
-)
-
-# KEYS: job, timeline, scans. ARGV: scan_id, retries, mail state, at. For `DeadLetters.retry`.
-_RETRIED = (
-    _PUBLISH
-    + """
-local job, timeline, scans = KEYS[1], KEYS[2], KEYS[3]
-local scan_id = ARGV[1]
-local state = redis.call('HGET', job, scan_id .. ':state')
-if state == 'done' then return {'done'} end
-if in_line(scans, redis.call('HGET', job, scan_id .. ':entry')) then return {'in line'} end
-local entry = put_back()
-if state == 'failed' then reopen(job, scan_id, ARGV[3]) end
-redis.call('HSET', job, scan_id .. ':state', 'waiting', scan_id .. ':entry', entry,
-           scan_id .. ':retries', ARGV[2])
-note(timeline, ARGV[4], 'retried', scan_id)
-return entry
-"""
-)
-
-# KEYS: job, timeline. ARGV: at. For `DeadLetters.retry`.
-_MAIL_RETRIED = (
-    _PUBLISH
-    + """
-if redis.call('HGET', KEYS[1], 'mail') == 'sent' then return {'sent'} end
-redis.call('HSET', KEYS[1], 'mail', 'pending')
-note(KEYS[2], ARGV[1], 'mail retried', '')
-return put_back()
-"""
-)
-
-# KEYS: job, timeline. ARGV: mail state, at. An open job was retried after the end that the mail is about.
-_MAILED = (
-    _PUBLISH
-    + """
-if redis.call('HGET', KEYS[1], 'state') ~= 'finished' then return 0 end
-redis.call('HSET', KEYS[1], 'mail', ARGV[1])
-note(KEYS[2], ARGV[2], 'mail ' .. ARGV[1], '')
-return 1
-"""
-)
 
 
 @dataclass(frozen=True)
@@ -225,7 +85,7 @@ class Jobs:
             "scans": [_plan_scan(job.job_id, scan.scan_id, storage) for scan in job.scans],
         }
         effect = Effect(
-            _ENQUEUE,
+            job_scripts.ENQUEUE,
             keys=(*self._job_keys(job.job_id), self._keys.scans, self._keys.results),
             args=(json.dumps(plan),),
         )
@@ -234,7 +94,7 @@ class Jobs:
     async def scan_started(self, job_id: str, scan_id: str, deliveries: int) -> None:
         """Record that a processor has started on a scan, for the `deliveries`-th time."""
         await Effect(
-            _STARTED,
+            job_scripts.STARTED,
             keys=self._job_keys(job_id),
             args=(scan_id, str(deliveries), to_text(now())),
         ).run(self._client)
@@ -243,7 +103,7 @@ class Jobs:
         """Return the effect that publishes a scan's outcome and, if it was the job's last, `job.finished`."""
         outcome: ScanStateName = "done" if isinstance(event, ScanProcessed) else "failed"
         return Effect(
-            _ENDED,
+            job_scripts.ENDED,
             keys=(*self._job_keys(event.job_id), self._keys.results),
             args=(
                 event.scan_id,
@@ -256,7 +116,7 @@ class Jobs:
 
     def mail_ended(self, job_id: str, state: MailState) -> Effect:
         """Return the effect that records what became of a job's e-mail."""
-        return Effect(_MAILED, keys=self._job_keys(job_id), args=(state, to_text(now())))
+        return Effect(job_scripts.MAILED, keys=self._job_keys(job_id), args=(state, to_text(now())))
 
     def scan_retried(self, job: JobRecord, scan_id: str, storage: Storage) -> Effect:
         """Return the effect of the retry of a scan's dead letter: the scan waits again, its job is open.
@@ -264,7 +124,7 @@ class Jobs:
         Refuses with `done` where the scan has a result, with `in line` where it waits or runs already.
         """
         return Effect(
-            _RETRIED,
+            job_scripts.RETRIED,
             keys=(*self._job_keys(job.job_id), self._keys.scans),
             args=(
                 scan_id,
@@ -276,7 +136,7 @@ class Jobs:
 
     def mail_retried(self, job_id: str) -> Effect:
         """Return the effect of the retry of a mail's dead letter; refuses with `sent` where it went out."""
-        return Effect(_MAIL_RETRIED, keys=self._job_keys(job_id), args=(to_text(now()),))
+        return Effect(job_scripts.MAIL_RETRIED, keys=self._job_keys(job_id), args=(to_text(now()),))
 
     async def read(self, job_id: str) -> JobState | None:
         """Return a job's state, or None where Redis has no record (yet, or any more)."""
