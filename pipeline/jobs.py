@@ -2,7 +2,8 @@
 
 A job's state changes only inside Lua scripts, and those that end a scan or a mail run in the same step as
 the acknowledgement of the stream entry (`Effect`). So nothing is counted twice, whatever is delivered
-twice, and `job.finished` is published exactly once for each end: when the last scan ends, and again after a retry by hand.
+twice, and `job.finished` is published exactly once for each end: when
+the last scan ends, and again when a scan that was retried by hand does.
 
 The hash of a job (all fields are readable with `redis-cli HGETALL`):
 
