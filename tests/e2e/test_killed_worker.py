@@ -38,8 +38,8 @@ async def redis(two_workers: Installation) -> AsyncIterator[Redis]:
     await client.aclose()
 
 
-async def worker_of(redis: Redis, scan_id: str) -> int:
-    """Wait until a worker holds the scan; return its process id, which stands in its consumer name."""
+async def worker_of(redis: Redis, job_id: str, scan_id: str) -> int:
+    """Wait until a worker is at work on the scan; return its process id, which its consumer name holds."""
     pids: list[int] = []
 
     async def claimed() -> bool:
@@ -47,7 +47,8 @@ async def worker_of(redis: Redis, scan_id: str) -> int:
             entries = await redis.xrange(KEYS.scans, pending["message_id"], pending["message_id"])
             if entries and cast("dict[str, str]", entries[0][1])["scan_id"] == scan_id:
                 pids[:] = [int(str(pending["consumer"]).split("-")[-2])]
-        return bool(pids)
+        state = await redis.hget(KEYS.job(job_id), f"{scan_id}:state")
+        return bool(pids) and state == "detecting"
 
     await eventually(claimed, within_s=RESULT_TIMEOUT_S)
     return pids[0]
@@ -70,7 +71,7 @@ async def test_a_scan_whose_worker_is_killed_is_finished_once_by_another(
     """SIGKILL in mid-scan: the other worker starts the scan again, it ends once, and one mail goes out."""
     submitted = await api.submit(http, two_workers.url, [sample], "reader@hospital.example")
     scan_id = submitted["scans"][0]["scan_id"]
-    killed = await worker_of(redis, scan_id)
+    killed = await worker_of(redis, submitted["job_id"], scan_id)
     orphans = children(killed)
     os.kill(killed, signal.SIGKILL)
 
