@@ -20,6 +20,7 @@ from processor.detection.weights import read_weights
 from processor.synthetic import SyntheticScan, random_lesion, synthesize
 from processor.synthetic.lesion import LARGEST_ML, SMALLEST_ML
 from processor.training.dataset import FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED_WITHOUT_LESION
+from processor.training.plot import evaluation_svg
 
 DEMO = Path(__file__).parents[1] / "weights" / "demo.hdf5"
 SCANS_WITH_LESION, SCANS_WITHOUT = 40, 20
@@ -72,8 +73,13 @@ def measure(detector: Detector, seed: int, scan: SyntheticScan) -> Case:
     )
 
 
-def summarise(cases: Sequence[Case]) -> dict[str, Any]:
-    """Return the figures of the model card for cases with and without lesion."""
+def summarise(cases: Sequence[Case], floor: float | None) -> dict[str, Any]:
+    """Return the figures of the model card for cases with and without lesion.
+
+    Args:
+        cases: At least two with a lesion and one without.
+        floor: The raw maximum above which a map is called positive; None where the model has none.
+    """
     planted = [case for case in cases if case.planted_side is not None]
     free = [case for case in cases if case.planted_side is None]
     truth = np.array([case.planted_ml for case in planted])
@@ -89,13 +95,19 @@ def summarise(cases: Sequence[Case]) -> dict[str, Any]:
             "rmse_ml": round(float(np.sqrt(np.mean((truth - estimate) ** 2))), 2),
             "bias_ml": round(float(np.mean(estimate - truth)), 2),
             "raw_max": _spread([case.raw_max for case in planted]),
+            "above_floor": _above(planted, floor),
         },
         "without_lesion": {
             "scans": len(free),
             "core_estimate_ml": _spread([case.core_estimate for case in free]),
             "raw_max": _spread([case.raw_max for case in free]),
+            "above_floor": _above(free, floor),
         },
     }
+
+
+def _above(cases: Sequence[Case], floor: float | None) -> int | None:
+    return None if floor is None else sum(case.raw_max > floor for case in cases)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float]:
@@ -103,7 +115,17 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
     return {"min": low, "median": median, "p95": p95, "max": high}
 
 
-def side_car(model: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
+def known_floor(model: Path) -> float | None:
+    """Return the floor in the side-car beside the weights; None without, or of other weights."""
+    path = model.with_suffix(".json")
+    facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if facts.get("sha256") != hashlib.sha256(model.read_bytes()).hexdigest():
+        return None
+    floor: float | None = facts.get("saliency_floor")
+    return floor
+
+
+def side_car(model: Path, evaluation: dict[str, Any], floor: float | None) -> dict[str, Any]:
     """Return what stands beside the weights: what they are, of what they were made, how good they are."""
     return {
         "name": "demo",
@@ -119,6 +141,7 @@ def side_car(model: Path, evaluation: dict[str, Any]) -> dict[str, Any]:
             ),
         },
         "trained_range": [SMALLEST_ML, LARGEST_ML],
+        "saliency_floor": floor,
         "evaluation": evaluation,
     }
 
@@ -137,13 +160,14 @@ def held_out_scan(seed: int) -> SyntheticScan:
 
 
 def main() -> None:
-    """Print a line per scan and the summary; write JSON and, if asked, the side-car."""
+    """Print a line per scan and the summary; write JSON, plot and side-car if asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=DEMO, help="weights (default: the demonstration model)")
     parser.add_argument("--with-lesion", type=int, default=SCANS_WITH_LESION, help="how many scans")
     parser.add_argument("--without-lesion", type=int, default=SCANS_WITHOUT, help="how many scans")
     parser.add_argument("--processes", type=int, default=1, help="how many scans are made at a time")
     parser.add_argument("--json", type=Path, help="write summary and cases here")
+    parser.add_argument("--plot", type=Path, help="write the model card's plot here, as SVG")
     parser.add_argument("--write-side-car", action="store_true", help="write MODEL.json beside the weights")
     arguments = parser.parse_args()
 
@@ -154,13 +178,16 @@ def main() -> None:
         case = measure(detector, seed, scan)
         cases.append(case)
         print(_line(case), flush=True)  # noqa: T201 (the table)
-    evaluation = summarise(cases)
+    floor = known_floor(arguments.model)
+    evaluation = summarise(cases, floor)
     print(json.dumps(evaluation, indent=2))  # noqa: T201 (the table)
     if arguments.json:
         document = {"evaluation": evaluation, "cases": [asdict(case) for case in cases]}
         arguments.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if arguments.plot:
+        arguments.plot.write_text(evaluation_svg(cases, floor), encoding="utf-8")
     if arguments.write_side_car:
-        text = json.dumps(side_car(arguments.model, evaluation), indent=2) + "\n"
+        text = json.dumps(side_car(arguments.model, evaluation, floor), indent=2) + "\n"
         arguments.model.with_suffix(".json").write_text(text, encoding="utf-8")
 
 
