@@ -13,9 +13,10 @@ from redis.exceptions import RedisError
 from pipeline.streams.client import connect, durability_warnings, wait_until_ready, warn_unless_durable
 from pipeline.streams.consumer import Consumer
 from pipeline.streams.dead import DeadLetter, DeadLetters
-from pipeline.streams.delivery import Delivery, Reason
+from pipeline.streams.delivery import Delivery, Reason, Source
 from pipeline.streams.effect import Effect
 from pipeline.streams.errors import PermanentError, RetryRefusedError, TransientError
+from pipeline.streams.observation import Delivered, Ended, Observation, Observer, Outcome
 from pipeline.streams.publisher import ensure_group, publish
 from pipeline.streams.stats import StreamStats, read_stats
 
@@ -23,12 +24,18 @@ __all__ = [
     "Consumer",
     "DeadLetter",
     "DeadLetters",
+    "Delivered",
     "Delivery",
     "Effect",
+    "Ended",
+    "Observation",
+    "Observer",
+    "Outcome",
     "PermanentError",
     "Reason",
     "RedisError",
     "RetryRefusedError",
+    "Source",
     "StreamStats",
     "TransientError",
     "connect",

@@ -21,6 +21,7 @@ from pipeline.streams.delivery import Delivery, Reason
 from pipeline.streams.effect import Effect
 from pipeline.streams.errors import LeaseLostError, PermanentError, TransientError
 from pipeline.streams.lease import Lease, held
+from pipeline.streams.observation import Delivered, Ended, Observer, Outcome, log_ended, tell
 from pipeline.streams.reader import Reader
 from pipeline.streams.scripts import AT_ONCE_MS, Scripts
 
@@ -36,15 +37,8 @@ SETTLE_CAP_S = 1.0
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a delivery: the log event, and what else its line says.
-
-    `finished`, `handed_back`, `dead`: done. `lost`: the entry is another consumer's or gone, nothing was
-    written. `unconfirmed`: one of these, but Redis went away before it said which. `abandoned`: Redis could
-    not be told; the entry is redelivered when its lease is over.
-    """
-
-    event: str
+class _End:
+    outcome: Outcome
     details: dict[str, object] = field(default_factory=dict)
 
 
@@ -67,6 +61,7 @@ class Consumer:
         grace_s: How long running handlers may go on after a stop.
         name: Unique in the group; made from host, process id and random digits by default.
         log_fields: Names of entry fields that identify it in every line logged during its delivery.
+        observers: Are told of each delivery and of its end, for metrics.
     """
 
     def __init__(  # noqa: PLR0913 (keyword-only, and each is a decision of its own)
@@ -84,6 +79,7 @@ class Consumer:
         grace_s: float = 20.0,
         name: str | None = None,
         log_fields: tuple[str, ...] = (),
+        observers: tuple[Observer, ...] = (),
     ) -> None:
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._scripts = Scripts(client)
@@ -97,6 +93,7 @@ class Consumer:
         self._max_deliveries = max_deliveries
         self._grace_s = grace_s
         self._log_fields = log_fields
+        self._observers = (log_ended, *observers)
         self._reader = Reader(
             client, stream=stream, group=group, consumer=self.name, slots=slots, lease_ms=lease_ms
         )
@@ -123,7 +120,7 @@ class Consumer:
                     continue
                 for delivery in await self._next(stopping):
                     if stop.is_set():  # it came while the last read was blocked
-                        await self._hand_back_now(delivery)
+                        await self._decline(delivery)
                     elif delivery not in self.running:  # a group made again delivers anew what runs here
                         self._start(tasks, delivery)
             await self._drain()
@@ -146,6 +143,12 @@ class Consumer:
         self._running[task] = delivery
         task.add_done_callback(self._running.pop)
 
+    async def _decline(self, delivery: Delivery) -> None:
+        tell(self._observers, Delivered(delivery))
+        end = await self._hand_back_now(delivery)
+        with structlog.contextvars.bound_contextvars(**self._named(delivery)):
+            tell(self._observers, Ended(delivery, end.outcome, 0.0, end.details))
+
     async def _drain(self) -> None:
         if self._running:
             log.info(
@@ -163,39 +166,35 @@ class Consumer:
         log.info("consumer.stopped", consumer=self.name)
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """Run one delivery to its one log line; never raises."""
+        """Run one delivery from the first observation of it to the last; never raises."""
         started = time.monotonic()
-        named = {name: delivery.fields[name] for name in self._log_fields if name in delivery.fields}
-        with structlog.contextvars.bound_contextvars(entry_id=delivery.entry_id, **named):
+        with structlog.contextvars.bound_contextvars(**self._named(delivery)):
+            tell(self._observers, Delivered(delivery))
             async with held(self._scripts, delivery, self._lease_ms) as lease:
                 try:
-                    outcome = await self._attempt(lease, delivery)
+                    end = await self._attempt(lease, delivery)
                 except LeaseLostError:
-                    outcome = Outcome("delivery.lost")
+                    end = _End("lost")
                 except asyncio.CancelledError:
-                    outcome = await self._hand_back_now(delivery)
+                    end = await self._hand_back_now(delivery)
                 except Exception:
                     log.exception("delivery.not_settled")
-                    outcome = Outcome("delivery.abandoned")
-            emit = log.info if outcome.event == "delivery.finished" else log.warning
-            emit(
-                outcome.event,
-                stream=self._stream,
-                deliveries=delivery.count,
-                seconds=round(time.monotonic() - started, 3),
-                **outcome.details,
-            )
+                    end = _End("abandoned")
+            seconds = time.monotonic() - started
+            tell(self._observers, Ended(delivery, end.outcome, seconds, end.details))
 
-    async def _attempt(self, lease: Lease, delivery: Delivery) -> Outcome:
+    def _named(self, delivery: Delivery) -> dict[str, str]:
+        chosen = {name: delivery.fields[name] for name in self._log_fields if name in delivery.fields}
+        return {"entry_id": delivery.entry_id, **chosen}
+
+    async def _attempt(self, lease: Lease, delivery: Delivery) -> _End:
         if delivery.count > self._max_deliveries:
             starts = delivery.count - 1
             reason = Reason(f"started {starts} times, never came to an end", starts)
             return await self._bury(lease, delivery, reason)
         try:
             effect = await lease.run(self._handler(delivery))
-            return await self._settle(
-                Outcome("delivery.finished"), lambda: self._scripts.finish(delivery, effect)
-            )
+            return await self._settle(_End("finished"), lambda: self._scripts.finish(delivery, effect))
         except LeaseLostError:
             raise
         except PermanentError as error:
@@ -205,7 +204,7 @@ class Consumer:
                 log.exception("delivery.crashed")
             return await self._retry(lease, delivery, error)
 
-    async def _retry(self, lease: Lease, delivery: Delivery, error: Exception) -> Outcome:
+    async def _retry(self, lease: Lease, delivery: Delivery, error: Exception) -> _End:
         """Hand back with a back-off, or dead-letter after the last start that an entry is entitled to.
 
         That the handler could not reach Redis says nothing of the entry, so it does not count.
@@ -216,14 +215,14 @@ class Consumer:
             return await self._bury(lease, delivery, reason)
         delay_ms = int(delay_s(delivery.count - 1, self._lease_ms * FIRST_DELAY_LEASES, self._lease_ms))
         return await self._settle(
-            Outcome("delivery.handed_back", {"error": reason.error, "retry_in_s": delay_ms / 1000}),
+            _End("handed_back", {"error": reason.error, "retry_in_s": delay_ms / 1000}),
             lambda: self._scripts.hand_back(delivery, idle_ms=self._lease_ms - delay_ms, counted=counted),
         )
 
-    async def _bury(self, lease: Lease, delivery: Delivery, reason: Reason) -> Outcome:
-        async def bury(effect: Effect) -> Outcome:
+    async def _bury(self, lease: Lease, delivery: Delivery, reason: Reason) -> _End:
+        async def bury(effect: Effect) -> _End:
             return await self._settle(
-                Outcome("delivery.dead", {"error": reason.error}),
+                _End("dead", {"error": reason.error}),
                 lambda: self._scripts.bury(delivery, self._dead_stream, reason, effect),
             )
 
@@ -235,30 +234,30 @@ class Consumer:
             log.exception("delivery.on_dead_failed")
             return await bury(Effect.none())
 
-    async def _settle(self, outcome: Outcome, run: Callable[[], Awaitable[bool]]) -> Outcome:
+    async def _settle(self, end: _End, run: Callable[[], Awaitable[bool]]) -> _End:
         """Tell Redis how a delivery ended, until Redis has answered.
 
         When a reply was lost, a refusal cannot tell "done at the first try" from "another consumer's".
         """
         backoff = Backoff(cap_s=SETTLE_CAP_S)
-        refused = Outcome("delivery.lost")
+        refused = _End("lost")
         while True:
             try:
-                return outcome if await run() else refused
+                return end if await run() else refused
             except RedisError as error:
                 if not is_unavailable(error):
                     raise
-                refused = Outcome("delivery.unconfirmed", {"attempted": outcome.event})
-                log.warning("delivery.settling", attempted=outcome.event, error=str(error))
+                refused = _End("unconfirmed", {"attempted": end.outcome})
+                log.warning("delivery.settling", attempted=end.outcome, error=str(error))
                 await asyncio.sleep(backoff.next())
 
-    async def _hand_back_now(self, delivery: Delivery) -> Outcome:
+    async def _hand_back_now(self, delivery: Delivery) -> _End:
         """Give an entry back because this consumer stops: claimable at once, not counted."""
         try:
             owned = await self._scripts.hand_back(delivery, idle_ms=AT_ONCE_MS, counted=False)
         except (RedisError, OSError) as error:
-            return Outcome("delivery.abandoned", {"error": str(error)})
-        return Outcome("delivery.handed_back", {"retry_in_s": 0}) if owned else Outcome("delivery.lost")
+            return _End("abandoned", {"error": str(error)})
+        return _End("handed_back", {"retry_in_s": 0}) if owned else _End("lost")
 
 
 def _reason(delivery: Delivery, error: Exception) -> Reason:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
+
+Source = Literal["new", "handed_back", "reclaimed", "recovered"]
+"""Where a delivery came from: the stream; a consumer that gave it up; one that fell silent for a lease; the
+consumer itself, which never saw the reply that delivered it."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +22,7 @@ class Delivery:
         entry_id: The id Redis gave it, `<ms>-<n>`; the same at every delivery.
         fields: What the producer wrote. Bytes that are not UTF-8 appear as lone surrogates (PEP 383).
         count: How often the entry was delivered, this time included: 1 is the first.
+        source: Where it came from.
     """
 
     stream: str
@@ -25,6 +31,7 @@ class Delivery:
     entry_id: str
     fields: Mapping[str, str]
     count: int
+    source: Source = field(default="new", compare=False)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from pipeline.streams.client import BLOCK_MS
 from pipeline.streams.delivery import Delivery
 from pipeline.streams.publisher import ensure_group
-from pipeline.streams.scripts import Scripts, Taken
+from pipeline.streams.scripts import FROM_START, Scripts, Taken
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class Reader:
         self._slots = slots
         self._lease_ms = lease_ms
         self._lease_s = lease_ms / 1000
-        self._cursor = "0-0"
+        self._cursor = FROM_START
         self._called = False
         self._certain = False
         self._sweep_at = time.monotonic()
@@ -101,7 +101,7 @@ class Reader:
         taken = await self._scripts.recover(
             self._stream, self._group, self._consumer, running=running, most=self._slots
         )
-        return self._accept(taken, "stream.recovered")
+        return self._accept(taken)
 
     async def _sweep(self, free: int) -> list[Delivery]:
         """Walk the pending entries to their end, or until every free slot has one; then go on from there."""
@@ -115,9 +115,9 @@ class Reader:
                 cursor=self._cursor,
                 most=free - len(claimed),
             )
-            claimed += self._accept(taken, "stream.claimed")
+            claimed += self._accept(taken)
             self._cursor = taken.cursor
-            if taken.cursor == "0-0":
+            if taken.cursor == FROM_START:
                 self._sweep_at = time.monotonic() + self._lease_s / SWEEPS_PER_LEASE
                 break
         return claimed
@@ -135,11 +135,9 @@ class Reader:
             for entry_id, fields in _entries(reply)
         ]
 
-    def _accept(self, taken: Taken, event: str) -> list[Delivery]:
+    def _accept(self, taken: Taken) -> list[Delivery]:
         for entry_id in taken.gone:
             log.warning("stream.entry_gone", stream=self._stream, entry_id=entry_id)
-        for delivery in taken.deliveries:
-            log.info(event, stream=self._stream, entry_id=delivery.entry_id, deliveries=delivery.count)
         return list(taken.deliveries)
 
 

@@ -16,13 +16,17 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from pipeline.streams.delivery import Delivery, Reason
+from pipeline.streams.delivery import Delivery, Reason, Source
 from pipeline.streams.effect import Effect
 
 HANDED_BACK = "handed-back"
 """The pseudo-consumer that holds entries between two deliveries, so that no former owner owns them."""
 AT_ONCE_MS = 100_000_000
 """An idle time above every lease."""
+FROM_START = "-"
+"""The cursor before the first pending entry."""
+LOOKS_PER_SLOT = 10
+"""Pending entries looked at in one step, as XAUTOCLAIM has it: Redis does nothing else meanwhile."""
 
 # KEYS[1] = stream; ARGV = group, consumer, entry id, delivery count, ...
 # A group that is gone (DEL, FLUSHALL) owns nothing.
@@ -72,32 +76,35 @@ end
 redis.call('XADD', KEYS[2], '*', unpack(fields))
 """
 
-# Appends {id, count, fields} to `taken`, or the id of an entry that was deleted while pending to `gone`.
+# Appends {id, count, fields, former owner} to `taken`, or to `gone` the id of an entry that was deleted while
+# pending. An item of XPENDING is {id, owner, idle time in ms, count}.
 _TAKE = """
 local taken, gone = {}, {}
-local function take(id, started)
+local function take(pending, started)
+  local id, owner, count = pending[1], pending[2], pending[4] + started
   local entry = redis.call('XRANGE', KEYS[1], id, id)[1]
   if not entry then
     redis.call('XACK', KEYS[1], ARGV[1], id)
     gone[#gone + 1] = id
     return
   end
-  local count = redis.call('XPENDING', KEYS[1], ARGV[1], id, id, 1)[1][4] + started
   redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'RETRYCOUNT', count, 'JUSTID')
-  taken[#taken + 1] = {id, count, entry[2]}
+  taken[#taken + 1] = {id, count, entry[2], owner}
 end
 """
 
-# ARGV = group, consumer, lease in ms, cursor, most entries. JUSTID, since Redis 6.2 does not say the id of
-# an entry that is gone; Redis 7 lists such ids, already removed, as a third element.
+# ARGV = group, consumer, lease in ms, cursor, most entries, how many to look at. What XAUTOCLAIM does, and it
+# says whose the entries were and, from Redis 6.2 on, which are gone.
 _CLAIM = (
     _TAKE
     + """
-local reply = redis.call('XAUTOCLAIM', KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4],
-                         'COUNT', ARGV[5], 'JUSTID')
-for _, id in ipairs(reply[3] or {}) do gone[#gone + 1] = id end
-for _, id in ipairs(reply[2]) do take(id, 1) end
-return {reply[1], taken, gone}
+local seen = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[4], '+', ARGV[6])
+for _, pending in ipairs(seen) do
+  if pending[3] >= tonumber(ARGV[3]) then take(pending, 1) end
+  if #taken == tonumber(ARGV[5]) then return {'(' .. pending[1], taken, gone} end
+end
+if #seen < tonumber(ARGV[6]) then return {'-', taken, gone} end
+return {'(' .. seen[#seen][1], taken, gone}
 """
 )
 
@@ -109,9 +116,9 @@ _RECOVER = (
 local running = {}
 for i = 4, #ARGV do running[ARGV[i]] = true end
 for _, pending in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', ARGV[3], ARGV[2])) do
-  if not running[pending[1]] then take(pending[1], 0) end
+  if not running[pending[1]] then take(pending, 0) end
 end
-return {'0-0', taken, gone}
+return {'-', taken, gone}
 """
 )
 
@@ -147,7 +154,7 @@ class Taken:
     """What a claim brought.
 
     Attributes:
-        cursor: Where the next claim goes on; `0-0` when every pending entry has been looked at.
+        cursor: Where the next claim goes on; `FROM_START` when every pending entry has been looked at.
         deliveries: To be run.
         gone: Ids of entries deleted while pending; acknowledged, there is nothing left to run.
     """
@@ -204,25 +211,35 @@ class Scripts:
         self, stream: str, group: str, consumer: str, *, lease_ms: int, cursor: str, most: int
     ) -> Taken:
         """Take over up to `most` entries that nobody has renewed for `lease_ms`; counts as a start."""
-        args = (group, consumer, lease_ms, cursor, most)
-        return _taken(await self._script(_CLAIM)(keys=(stream,), args=args), stream, group, consumer)
+        args = (group, consumer, lease_ms, cursor, most, most * LOOKS_PER_SLOT)
+        reply = await self._script(_CLAIM)(keys=(stream,), args=args)
+        return _taken(reply, stream, group, consumer, source="reclaimed")
 
     async def recover(
         self, stream: str, group: str, consumer: str, *, running: list[str], most: int
     ) -> Taken:
         """Take up what the consumer owns and does not run, looking at its `most` oldest entries."""
         args = (group, consumer, most, *running)
-        return _taken(await self._script(_RECOVER)(keys=(stream,), args=args), stream, group, consumer)
+        reply = await self._script(_RECOVER)(keys=(stream,), args=args)
+        return _taken(reply, stream, group, consumer, source="recovered")
 
     async def reap(self, stream: str, group: str, *, idle_ms: int, name: str = "") -> int:
         """Delete consumers (or the one called `name`) that hold nothing and were idle for `idle_ms`."""
         return cast("int", await self._script(_REAP)(keys=(stream,), args=(group, idle_ms, name)))
 
 
-def _taken(reply: list[Any], stream: str, group: str, consumer: str) -> Taken:
+def _taken(reply: list[Any], stream: str, group: str, consumer: str, *, source: Source) -> Taken:
     cursor, taken, gone = reply
     deliveries = tuple(
-        Delivery(stream, group, consumer, entry_id, dict(zip(flat[::2], flat[1::2], strict=True)), count)
-        for entry_id, count, flat in taken
+        Delivery(
+            stream,
+            group,
+            consumer,
+            entry_id,
+            dict(zip(flat[::2], flat[1::2], strict=True)),
+            count,
+            source="handed_back" if owner == HANDED_BACK else source,
+        )
+        for entry_id, count, flat, owner in taken
     )
     return Taken(cursor, deliveries, tuple(gone))

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 import structlog
 
-from pipeline.streams import Delivery, Effect, PermanentError
-from tests.support.stream_bench import SLACK_S, STREAM, Bench
+from pipeline.streams import Delivered, Delivery, Effect, Ended, Observation, PermanentError
+from tests.support.stream_bench import GROUP, SLACK_S, STREAM, Bench
+from tests.support.waiting import eventually
 
 
 async def test_every_entry_has_its_effect_exactly_once(stream_bench: Bench) -> None:
@@ -134,14 +135,78 @@ async def test_a_delivery_logs_one_line_with_what_names_it(stream_bench: Bench) 
     (line,) = [line for line in lines if line["event"].startswith("delivery.")]
     assert line.pop("seconds") >= 0
     assert line == {
-        "event": "delivery.dead",
+        "event": "delivery.ended",
+        "outcome": "dead",
         "log_level": "warning",
         "stream": STREAM,
+        "source": "new",
         "entry_id": entry_id,
         "job_id": "j1",
         "deliveries": 1,
         "error": "PermanentError: no",
     }
+
+
+async def test_an_observer_is_told_where_each_delivery_came_from_and_how_it_ended(
+    stream_bench: Bench,
+) -> None:
+    """Metrics attach here: new, reclaimed from the dead, handed back; finished, dead, lost."""
+    seen: list[tuple[str, int, str]] = []
+
+    def observe(observation: Observation) -> None:
+        what = observation.outcome if isinstance(observation, Ended) else "delivered"
+        seen.append((observation.delivery.source, observation.delivery.count, what))
+
+    await stream_bench.add(number="1", **{"raise": "transient", "until": "1"})
+    async with stream_bench.consuming(stream_bench.consumer(observers=(observe,))):
+        await stream_bench.until_empty()
+        await stream_bench.add(number="2")
+        await stream_bench.until_empty()
+    assert seen == [
+        ("new", 1, "delivered"),
+        ("new", 1, "handed_back"),
+        ("handed_back", 2, "delivered"),
+        ("handed_back", 2, "finished"),
+        ("new", 1, "delivered"),
+        ("new", 1, "finished"),
+    ]
+
+
+async def test_an_observer_is_told_of_what_was_reclaimed_and_lost(stream_bench: Bench) -> None:
+    """A dead consumer's entry is `reclaimed`; a delivery whose entry another one took is `lost`."""
+    seen: list[Observation] = []
+    entry_id = await stream_bench.add(seconds="60")
+    await stream_bench.client.xreadgroup(GROUP, "dead-consumer", {STREAM: ">"})
+    async with stream_bench.consuming(stream_bench.consumer(observers=(seen.append,))):
+        await stream_bench.until_started(entry_id)
+        await stream_bench.client.xclaim(STREAM, GROUP, "thief", 0, [entry_id])
+        await stream_bench.client.xack(STREAM, GROUP, entry_id)
+        await stream_bench.client.xdel(STREAM, entry_id)
+
+        async def lost() -> bool:
+            return len(seen) == 2
+
+        await eventually(lost, within_s=5)
+    delivered, ended = seen
+    assert isinstance(delivered, Delivered)
+    assert (delivered.delivery.source, delivered.delivery.count) == ("reclaimed", 2)
+    assert isinstance(ended, Ended)
+    assert ended.outcome == "lost"
+    assert ended.seconds > 0
+
+
+async def test_an_observer_that_fails_stops_nothing(stream_bench: Bench) -> None:
+    """Counting is never a reason not to work."""
+
+    def fail(_: Observation) -> None:
+        raise ZeroDivisionError
+
+    entry_id = await stream_bench.add(number="1")
+    with structlog.testing.capture_logs() as lines:
+        async with stream_bench.consuming(stream_bench.consumer(observers=(fail,))):
+            await stream_bench.until_empty()
+    assert await stream_bench.finished() == [entry_id]
+    assert [line["event"] for line in lines].count("delivery.observer_failed") == 2
 
 
 async def test_a_retried_dead_letter_starts_afresh_and_keeps_its_history(stream_bench: Bench) -> None:

@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from pipeline.streams import Delivery, Effect, Reason, ensure_group, publish, wait_until_ready
 from pipeline.streams.reader import Reader
-from pipeline.streams.scripts import Scripts
+from pipeline.streams.scripts import FROM_START, Scripts
 from tests.support.redis_server import RedisServer
 from tests.support.stream_bench import DEAD, GROUP, STREAM, Bench
 
@@ -24,7 +24,7 @@ async def _delivered(bench: Bench, consumer: str) -> Delivery:
 
 
 async def _claim(scripts: Scripts, consumer: str) -> Delivery:
-    taken = await scripts.claim(STREAM, GROUP, consumer, lease_ms=0, cursor="0-0", most=1)
+    taken = await scripts.claim(STREAM, GROUP, consumer, lease_ms=0, cursor=FROM_START, most=1)
     (delivery,) = taken.deliveries
     return delivery
 

@@ -26,6 +26,7 @@ from pipeline.streams import (
     DeadLetters,
     Delivery,
     Effect,
+    Observer,
     PermanentError,
     Reason,
     StreamStats,
@@ -71,6 +72,7 @@ class Bench:
         slots: int = 1,
         max_deliveries: int = 3,
         log_fields: tuple[str, ...] = (),
+        observers: tuple[Observer, ...] = (),
     ) -> Consumer:
         """Return a consumer that does what the entry says, unless handlers are given."""
         client = connect(url) if url else self.client
@@ -87,6 +89,7 @@ class Bench:
             max_deliveries=max_deliveries,
             grace_s=self.grace_s,
             log_fields=log_fields,
+            observers=observers,
         )
 
     async def _handle(self, delivery: Delivery) -> Effect:
