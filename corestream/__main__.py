@@ -9,6 +9,7 @@ from corestream.dead import dead
 from corestream.detect import detect
 from corestream.doctor import doctor
 from corestream.jobs import jobs
+from corestream.ledger import ledger
 from corestream.mail.command import catch_mail
 from corestream.model import model
 from corestream.sample import sample
@@ -21,7 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # they may hold tokens and addresses
 )
-for _command in (up, submit, status, jobs, detect, sample, doctor):
+for _command in (up, submit, status, jobs, ledger, detect, sample, doctor):
     app.command()(_command)
 app.add_typer(dead, name="dead")
 app.add_typer(model, name="model")

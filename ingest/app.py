@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -22,6 +23,7 @@ from pipeline import logging
 from pipeline.errors import ConfigurationError
 from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS, PROCESSORS
+from pipeline.ledger import LedgerReader
 from pipeline.service import exit_for
 from pipeline.settings import load
 from pipeline.storage import Storage
@@ -85,7 +87,7 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         app,
         Submissions(settings, storage=storage, jobs=jobs, redis=redis, door=door),
         Access(settings.tokens, storage),
-        Status(settings, storage, jobs),
+        Status(settings, storage, jobs, LedgerReader(storage.ledger, settings.retention + timedelta(days=1))),
         settings,
     )
     return app

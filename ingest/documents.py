@@ -50,6 +50,8 @@ class ScanDocument(_Document):
     """Addresses by kind: `saliency`, `saliency_fixed`, `summary`, `report`, `aligned`."""
     viewer_url: str
     error: Failure | None
+    times: dict[str, str]
+    """When it was what (`pipeline.ledger.MOMENTS`): the instants that are known so far, in their order."""
 
 
 class JobDocument(_Document):

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import email_validator
@@ -15,6 +16,7 @@ from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 from email_validator import EmailNotValidError, validate_email
 
+from pipeline.clock import now
 from pipeline.ids import new_id
 from pipeline.storage import Storage
 from pipeline.web.problems import ProblemError
@@ -54,11 +56,13 @@ class Upload:
         path: Where it lies.
         sha256: Of its bytes, hexadecimal.
         size_bytes: Of the same.
+        first_byte_at: When its first byte came in.
     """
 
     path: Path
     sha256: str
     size_bytes: int
+    first_byte_at: datetime
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,7 @@ async def read_form(
 async def _receive(part: BodyPartReader, path: Path, storage: Storage, limits: Limits) -> Upload:
     digest = hashlib.sha256()
     size = 0
+    first_byte_at = now()
     with path.open("xb", buffering=0) as file:
 
         def write(chunk: bytes) -> None:
@@ -171,7 +176,7 @@ async def _receive(part: BodyPartReader, path: Path, storage: Storage, limits: L
                 await asyncio.to_thread(write, bytes(held))
                 held.clear()
         await asyncio.to_thread(write, bytes(held))
-    return Upload(path, digest.hexdigest(), size)
+    return Upload(path, digest.hexdigest(), size, first_byte_at)
 
 
 async def _read_email(part: BodyPartReader) -> str | None:

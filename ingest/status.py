@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import structlog
 
 from ingest.documents import JobDocument, ScanDocument
+from pipeline.clock import of_entry
 from pipeline.errors import Failure
 from pipeline.jobs import Jobs, JobState, MailState, ScanState
+from pipeline.ledger import LedgerReader, texts
 from pipeline.links import Links
 from pipeline.report import Report
 from pipeline.settings import PipelineSettings
@@ -35,16 +37,19 @@ class Status:
         settings: Of this service.
         storage: Where jobs lie.
         jobs: State of jobs.
+        ledger: When what happened.
     """
 
     settings: PipelineSettings
     storage: Storage
     jobs: Jobs
+    ledger: LedgerReader
 
     async def read(self, record: JobRecord) -> JobDocument:
         """Return how a job stands."""
         links = self.settings.links(record)
         known = await self._known(record.job_id)
+        self.ledger.refresh()
         scans = [
             await self._scan(record, scan, known.scans.get(scan.scan_id) if known else None, links)
             for scan in record.scans
@@ -87,7 +92,15 @@ class Status:
             files=self._files(record.job_id, scan.scan_id, links) if report else {},
             viewer_url=links.papaya(scan.scan_id),
             error=failure,
+            times=self._times(scan.scan_id, state),
         )
+
+    def _times(self, scan_id: str, state: ScanState) -> dict[str, str]:
+        noted = self.ledger.scan(scan_id)
+        moments = dict(noted.moments) if noted else {}
+        if state.entry_id:  # the ledger hears of it with the claim
+            moments["queued"] = of_entry(state.entry_id)
+        return texts(moments)
 
     async def _place(self, state: ScanState) -> int | None:
         if state.state != "waiting" or state.entry_id is None:

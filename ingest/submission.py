@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +37,7 @@ from pipeline.clock import now
 from pipeline.errors import JobNotFoundError
 from pipeline.ids import new_id
 from pipeline.jobs import Jobs
+from pipeline.ledger import Ledger, Line
 from pipeline.storage import JobRecord, ScanRecord, Storage
 from pipeline.streams import RedisError
 from pipeline.web.app import Check
@@ -69,6 +70,7 @@ class Submissions:
         self._jobs = jobs
         self._redis = redis
         self._door = door
+        self._ledger = Ledger(storage.ledger)
         self._limits = Limits(
             max_upload_bytes=settings.max_upload_bytes,
             max_files=settings.max_files_per_job,
@@ -169,7 +171,15 @@ class Submissions:
             ]
             record = self._record(job_id, form, scans)
             await asyncio.to_thread(self._storage.accept, record, kept)
+            self._note(record, form.uploads)
         return record
+
+    def _note(self, record: JobRecord, uploads: Iterable[Upload]) -> None:
+        on_disk_at = now()
+        for scan, upload in zip(record.scans, uploads, strict=True):
+            ids = {"job_id": record.job_id, "scan_id": scan.scan_id}
+            self._ledger.note(Line(at=upload.first_byte_at, moment="first_byte", **ids))
+            self._ledger.note(Line(at=on_disk_at, moment="on_disk", size_bytes=scan.size_bytes, **ids))
 
     async def _admit(self, upload: Upload, target: Path, number: int, count: int) -> ScanRecord:
         loop = asyncio.get_running_loop()

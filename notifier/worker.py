@@ -16,6 +16,7 @@ from pipeline.errors import ConfigurationError, Failure, JobNotFoundError
 from pipeline.events import JobFinished, ScanUploaded, UnknownEventError, parse_event
 from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS
+from pipeline.ledger import Ledger, Line
 from pipeline.service import exit_for, run_worker
 from pipeline.settings import load
 from pipeline.storage import JobRecord, MailReceipt
@@ -55,6 +56,7 @@ class ResultHandler:
         self._storage = settings.storage
         self._jobs = jobs
         self._mailer = mailer
+        self._ledger = Ledger(self._storage.ledger)
 
     async def notify(self, delivery: Delivery) -> Effect:
         """Send the mail of a finished job, unless it was sent before, and return what that changes in Redis.
@@ -84,6 +86,7 @@ class ResultHandler:
                 )
             )
             self._write_receipt(job, "sent", retries)
+            self._note_accepted(job)
             log.info("mail.sent", job_id=job.job_id)
         return self._jobs.mail_ended(job.job_id, "sent")
 
@@ -121,6 +124,11 @@ class ResultHandler:
                 raise TransientError(f"Expected the outcome of scan {scan.scan_id} on disk, found none yet.")
             failures.append(failure)
         return failures
+
+    def _note_accepted(self, job: JobRecord) -> None:
+        at = now()
+        for scan in job.scans:
+            self._ledger.note(Line(at=at, moment="mail_accepted", job_id=job.job_id, scan_id=scan.scan_id))
 
     def _write_receipt(self, job: JobRecord, state: Literal["sent", "failed"], retries: int) -> None:
         name = message_id(job, self._settings.mail_from, retries)

@@ -19,5 +19,10 @@ def to_text(instant: datetime) -> str:
     return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def of_entry(entry_id: str) -> datetime:
+    """Return when Redis took a stream entry, which its id says: `<ms since 1970>-<n>`."""
+    return datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC)
+
+
 Instant = Annotated[AwareDatetime, PlainSerializer(to_text)]
 """A pydantic field type that reads any RFC 3339 instant and writes the contract's form."""

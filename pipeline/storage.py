@@ -7,6 +7,7 @@
     jobs/<job_id>/<scan_id>/scan.nii.gz   the volume as accepted
     jobs/<job_id>/<scan_id>/failure.json  why there is no result (failure.1.json: before its first retry), or
     jobs/<job_id>/<scan_id>/result/       the result: its files appear together, by one rename
+    ledger/<date>.jsonl                   when what happened to each scan (pipeline.ledger)
 
 The files are the truth; what Redis knows of a job can be rebuilt from them. Nothing is visible under its
 final name before it is complete and on the disk.
@@ -127,10 +128,11 @@ class Storage:
         self.root = data_dir.resolve()
         self.incoming = self.root / "incoming"
         self.jobs = self.root / "jobs"
+        self.ledger = self.root / "ledger"
 
     def create_folders(self) -> None:
         """Make the folders that every service expects; readable by this user alone."""
-        for folder in (self.root, self.incoming, self.jobs):
+        for folder in (self.root, self.incoming, self.jobs, self.ledger):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def free_bytes(self) -> int:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
 from pipeline import logging
+from pipeline.clock import now, of_entry
 from pipeline.errors import ConfigurationError, Failure, ScanRefusedError
 from pipeline.events import ScanFailed, ScanProcessed, ScanUploaded, UnknownEventError, parse_event
 from pipeline.jobs import Jobs
 from pipeline.keys import PROCESSORS
+from pipeline.ledger import Ledger, Line, Moment
 from pipeline.service import exit_for, run_worker
 from pipeline.settings import load
 from pipeline.storage import Storage
@@ -30,6 +34,9 @@ from processor.settings import ProcessorSettings
 
 log = structlog.get_logger()
 
+ALIGNMENT_STEP = "alignment"
+"""Of a report's timings."""
+
 
 class ScanHandler:
     """What is done with a delivery of the stream of scans.
@@ -44,6 +51,7 @@ class ScanHandler:
         self._jobs = jobs
         self._storage = storage
         self._child = child
+        self._ledger = Ledger(storage.ledger)
 
     async def process(self, delivery: Delivery) -> Effect:
         """Run the detection of one scan and return what its end changes in Redis.
@@ -60,9 +68,13 @@ class ScanHandler:
             log.info("scan.gone", job_id=event.job_id, scan_id=event.scan_id)
             return Effect.none()
         await self._jobs.scan_started(event.job_id, event.scan_id, delivery.count)
+        self._note(event, "queued", of_entry(delivery.entry_id))
+        started_at = now()
+        self._note(event, "claimed", started_at, deliveries=delivery.count)
         if not result.exists():  # else a former delivery died between publication and acknowledgement
             with self._storage.staged_result(event.job_id, event.scan_id) as stage:
                 await self._child.detect(scan, stage, job_id=event.job_id, scan_id=event.scan_id)
+        self._note_stages(event, started_at)
         return self._jobs.scan_ended(
             ScanProcessed(job_id=event.job_id, scan_id=event.scan_id, path=self._storage.relative(result))
         )
@@ -75,9 +87,27 @@ class ScanHandler:
             return Effect.none()  # nothing of ours: the dead letter itself says all there is to say
         failure = _failure(reason, event.scan_id)
         self._storage.write_failure(event.job_id, event.scan_id, failure)
+        self._note(event, "failed", now(), code=failure.code)
         return self._jobs.scan_ended(
             ScanFailed(job_id=event.job_id, scan_id=event.scan_id, path=event.path, **failure.model_dump())
         )
+
+    def _note_stages(self, event: ScanUploaded, started_at: datetime) -> None:
+        """Note what the report says of the steps, which follow one another from the start."""
+        published_at = now()
+        report = self._storage.read_report(event.job_id, event.scan_id)
+        if report is None:  # deleted meanwhile
+            return
+        ended_at = started_at
+        for step, took_s in report.timings_s.items():
+            ended_at += timedelta(seconds=took_s)
+            if step == ALIGNMENT_STEP:
+                self._note(event, "aligned", ended_at)
+        self._note(event, "inferred", ended_at)
+        self._note(event, "published", published_at, timings_s=report.timings_s)
+
+    def _note(self, event: ScanUploaded, moment: Moment, at: datetime, **details: Any) -> None:  # noqa: ANN401 - fields of `Line`
+        self._ledger.note(Line(at=at, moment=moment, job_id=event.job_id, scan_id=event.scan_id, **details))
 
 
 def _scan_uploaded(delivery: Delivery) -> ScanUploaded:

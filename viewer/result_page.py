@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from pipeline.clock import to_text
+from pipeline.clock import now, to_text
 from pipeline.errors import Failure
+from pipeline.ledger import Ledger, Line
 from pipeline.links import Links
 from pipeline.report import Report
 from pipeline.storage import JobRecord, Storage
@@ -80,6 +81,8 @@ class ResultPage:
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self._ledger = Ledger(access.storage.ledger)
+        self._opened: set[str] = set()
 
     async def serve(self, request: web.Request) -> web.Response:
         """Answer with the page of a job."""
@@ -87,6 +90,7 @@ class ResultPage:
         token = request.match_info["token"]
         scans = [view_scan(self._access.storage, job, scan.scan_id, token) for scan in job.scans]
         log.info("result.page_opened", job_id=job.job_id)
+        self._note_opened(job.job_id, scans)
         return render(
             request,
             "result.html",
@@ -97,3 +101,10 @@ class ResultPage:
             wording=wording,
             to_text=to_text,
         )
+
+    def _note_opened(self, job_id: str, scans: list[ScanView]) -> None:
+        """Note of every scan with an outcome that it has been looked at; a process notes it once."""
+        for scan in scans:
+            if scan.state != "waiting" and scan.scan_id not in self._opened:
+                self._opened.add(scan.scan_id)
+                self._ledger.note(Line(at=now(), moment="link_opened", job_id=job_id, scan_id=scan.scan_id))

@@ -6,6 +6,7 @@ import gzip
 import io
 from datetime import datetime, timedelta
 from functools import cache
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -53,11 +54,15 @@ def accepted_job(
 
 def publish_result(storage: Storage, job: JobRecord, scan_id: str, *, positive: bool = True) -> None:
     """Write a scan's result as the processor does."""
-    text = report(job.job_id, scan_id, positive=positive).model_dump_json(by_alias=True, indent=1)
     with storage.staged_result(job.job_id, scan_id) as stage:
-        (stage / "report.json").write_text(text)
-        for name, content in _pictures().items():
-            (stage / name).write_bytes(content)
+        write_result(stage, report(job.job_id, scan_id, positive=positive))
+
+
+def write_result(stage: Path, result: Report) -> None:
+    """Write the files of a result into a folder."""
+    (stage / "report.json").write_text(result.model_dump_json(by_alias=True, indent=1))
+    for name, content in _pictures().items():
+        (stage / name).write_bytes(content)
 
 
 @cache

@@ -152,13 +152,13 @@ def test_a_stop_leaves_more_time_than_a_service_takes_to_drain() -> None:
 
 
 def test_what_must_survive_lies_in_named_volumes() -> None:
-    """Data, models, mails and Redis's append-only file."""
+    """Data, the time ledger, models, mails and Redis's append-only file; the viewer cannot change a scan."""
     mounts = {mount for service in SERVICES.values() for mount in service["volumes"]}
     named = {mount.split(":")[0] for mount in mounts if not mount.startswith("./")}
-    assert named == set(COMPOSE["volumes"]) == {"data", "models", "redis", "mail"}
+    assert named == set(COMPOSE["volumes"]) == {"data", "ledger", "models", "redis", "mail"}
     for service in ("ingest", "processor", "notifier"):
-        assert "data:/data" in SERVICES[service]["volumes"]
-    assert SERVICES["viewer"]["volumes"] == ["data:/data:ro"]
+        assert {"data:/data", "ledger:/data/ledger"} <= set(SERVICES[service]["volumes"])
+    assert SERVICES["viewer"]["volumes"] == ["data:/data:ro", "ledger:/data/ledger"]
 
 
 def test_processors_can_be_multiplied() -> None:
