@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -16,10 +17,15 @@ from playwright.async_api import Browser, Page
 from pipeline.clock import now
 from pipeline.storage import JobRecord
 from tests.support.browser import running_browser, visit
-from tests.support.results import AFFINE, PEAK_VOXEL, REFUSAL, accepted_job, publish_result
+from tests.support.results import AFFINE, PEAK_VOXEL, REFUSAL, accepted_job, head, publish_result
 from tests.support.viewing import RunningViewer, running_viewer
 
 VOXELS = [PEAK_VOXEL, (100, 90, 70), (115, 110, 80), (73, 91, 66), (20, 40, 60), (104, 98, 90)]
+VOXELS += [
+    (int(i), int(j), int(k))
+    for i, j, k in np.random.default_rng(7).integers((60, 60, 50), (140, 130, 100), (20, 3))
+]
+VOLUMES = ("aligned.nii.gz", "saliency.nii.gz", "saliency_fixed.nii.gz")
 VARIANTS = [
     pytest.param({}, id="light"),
     pytest.param({"dark": True}, id="dark"),
@@ -69,6 +75,25 @@ async def value_under_crosshair(page: Page, mm: list[float], volume: int) -> flo
     return float(value)
 
 
+async def ready(page: Page, volumes: int = 2) -> None:
+    """Wait until Papaya has drawn so many volumes."""
+    await page.wait_for_selector(
+        f'html[data-viewer="ready"][data-volumes="{volumes}"]', state="attached", timeout=READY_MS
+    )
+
+
+async def range_of(page: Page, volume: int) -> list[float]:
+    """Return where the grey levels or colours of a volume begin and end."""
+    shown: list[float] = await page.evaluate(
+        """(volume) => {
+            const { screenMin, screenMax } = papayaContainers[0].viewer.screenVolumes[volume];
+            return [screenMin, screenMax];
+        }""",
+        volume,
+    )
+    return shown
+
+
 async def sideways(page: Page) -> int:
     """Return how many pixels a page is wider than its window."""
     return int(await page.evaluate("() => document.documentElement.scrollWidth - innerWidth"))
@@ -77,19 +102,19 @@ async def sideways(page: Page) -> int:
 async def test_papaya_shows_the_values_of_the_files(
     viewer: RunningViewer, browser: Browser, job: JobRecord
 ) -> None:
-    """At the same point of world space the page and nibabel read the same, from scan and map."""
+    """At the same point of world space the page and nibabel read the same, from the scan and both maps."""
     folder = viewer.storage.result_dir(job.job_id, job.scans[0].scan_id)
     async with visit(browser, viewer.papaya(job)) as opened:
-        await opened.page.wait_for_selector(
-            'html[data-viewer="ready"][data-volumes="2"]', state="attached", timeout=READY_MS
-        )
-        for volume, name in enumerate(("aligned.nii.gz", "saliency.nii.gz")):
+        await ready(opened.page, volumes=2)
+        await opened.page.get_by_label("Fixed units").check()
+        await ready(opened.page, volumes=3)
+        for volume, name in enumerate(VOLUMES):
             image = nib.Nifti1Image.from_filename(folder / name)
             data = np.asanyarray(image.dataobj)
             for voxel in VOXELS:
                 mm = (AFFINE @ (*voxel, 1))[:3].tolist()
                 shown = await value_under_crosshair(opened.page, mm, volume)
-                assert shown == pytest.approx(float(data[voxel]), abs=0.01), (name, voxel)
+                assert shown == pytest.approx(float(data[voxel]), rel=1e-6, abs=1e-9), (name, voxel)
         assert opened.complaints == []
 
 
@@ -99,7 +124,7 @@ async def test_papaya_opens_at_the_strongest_region_and_obeys_the_controls(
     """Every control works by keyboard, and the button leads back to where the page began."""
     async with visit(browser, viewer.papaya(job)) as opened:
         page = opened.page
-        await page.wait_for_selector('html[data-viewer="ready"]', state="attached", timeout=READY_MS)
+        await ready(page)
         assert await page.evaluate("() => papayaContainers[0].display.canvas.currentval") == "100"
         await page.focus("#threshold")
         await page.keyboard.press("ArrowRight")
@@ -113,14 +138,81 @@ async def test_papaya_opens_at_the_strongest_region_and_obeys_the_controls(
                 return [screenMin, alpha, hidden];
             }"""
         )
-        assert changed == [11, 0.59, True]
-        assert await page.text_content("#threshold-shown") == "11"
+        assert changed == [11, 0.64, True]
+        assert await page.text_content("#threshold-shown") == "11 %"
+        assert await page.text_content("#legend-low") == "11 %"
         assert await value_under_crosshair(page, [30, 0, 0], 1) == 0
         await page.focus("#peak")
         await page.keyboard.press("Enter")
         assert await page.evaluate("() => papayaContainers[0].display.canvas.currentval") == "100"
         assert await page.get_by_role("img", name="Regions that moved the estimate").count() == 1
         assert opened.complaints == []
+
+
+async def test_window_sides_and_slices_follow_their_controls(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """What stands under the picture is what the picture shows; what the scan does not hold is not offered."""
+    async with visit(browser, viewer.papaya(job)) as opened:
+        page = opened.page
+        await ready(page)
+        assert await page.inner_text("#map-value") == "100 %"
+        assert await page.inner_text("#hu") == str(head()[PEAK_VOXEL])
+        assert await page.inner_text("#at") == "\N{MINUS SIGN}32, \N{MINUS SIGN}9.5, 24.5"
+        assert await range_of(page, 0) == [0, 100]
+        await page.get_by_label("Brain").check()
+        assert await range_of(page, 0) == [0, 80]
+        await page.get_by_label("Stroke").check()
+        assert await range_of(page, 0) == [20, 60]
+        assert await page.get_by_label("Vessels").is_disabled()
+        assert await page.is_visible("text=This scan holds no value above 100 HU")
+        patients_left = """() => {
+            const { mainImage } = papayaContainers[0].viewer;
+            return Math.sign(mainImage.finalTransform[0][0]);
+        }"""
+        assert await page.evaluate(patients_left) == -1
+        await page.get_by_label("Radiological").uncheck()
+        assert await page.evaluate(patients_left) == 1
+        await page.get_by_role("button", name="One slice up").click()
+        assert (await page.inner_text("#at")).endswith(" 25.5")
+        await page.get_by_role("button", name="One slice down").click()
+        assert (await page.inner_text("#at")).endswith(" 24.5")
+        await page.get_by_role("button", name="Full screen").click()
+        await page.wait_for_selector(".viewer:fullscreen")
+        assert await page.is_visible("text=Research use only >> nth=0")
+        assert opened.complaints == []
+
+
+async def test_the_map_in_fixed_units_has_one_scale_for_all_scans_of_a_job(
+    viewer: RunningViewer, browser: Browser
+) -> None:
+    """Beside it the legend says the units; one map is shown at a time."""
+    job = accepted_job(viewer.storage, scans=2)
+    publish_result(viewer.storage, job, job.scans[0].scan_id)
+    publish_result(viewer.storage, job, job.scans[1].scan_id, positive=False)
+    for scan in (0, 1):
+        async with visit(browser, viewer.papaya(job, scan)) as opened:
+            page = opened.page
+            await ready(page)
+            await page.get_by_label("Fixed units").check()
+            await ready(page, volumes=3)
+            assert await range_of(page, 2) == pytest.approx([0.001, 0.02])
+            assert await page.inner_text("#legend-high") == "2e\N{MINUS SIGN}2"
+            hidden = "() => papayaContainers[0].viewer.screenVolumes.map((volume) => volume.hidden)"
+            assert await page.evaluate(hidden) == [False, True, scan == 1]
+            assert opened.complaints == []
+
+
+async def test_the_aligned_scan_is_ready_within_two_seconds(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """Counted from the click; the best of three, for the machine has other work."""
+    took_ms = []
+    for _ in range(3):
+        async with visit(browser, viewer.papaya(job)) as opened:
+            await ready(opened.page)
+            took_ms.append(float(await opened.page.evaluate("performance.now()")))
+    assert min(took_ms) < 2000
 
 
 async def test_a_map_in_which_nothing_stands_out_is_hidden_until_asked_for(
@@ -131,7 +223,7 @@ async def test_a_map_in_which_nothing_stands_out_is_hidden_until_asked_for(
     publish_result(viewer.storage, job, job.scans[0].scan_id, positive=False)
     async with visit(browser, viewer.papaya(job)) as opened:
         page = opened.page
-        await page.wait_for_selector('html[data-viewer="ready"]', state="attached", timeout=READY_MS)
+        await ready(page)
         hidden = "() => papayaContainers[0].viewer.screenVolumes[1].hidden"
         assert await page.evaluate(hidden) is True
         assert await page.is_hidden("#peak")
@@ -146,7 +238,7 @@ async def test_the_picture_can_be_moved_through_by_keyboard_alone(
     """With the focus on the picture keys are the picture's; elsewhere they are the page's."""
     async with visit(browser, viewer.papaya(job)) as opened:
         page = opened.page
-        await page.wait_for_selector('html[data-viewer="ready"]', state="attached", timeout=READY_MS)
+        await ready(page)
         coordinate = """() => {
             const { x, y, z } = papayaContainers[0].viewer.currentCoord;
             return [x, y, z];
@@ -171,7 +263,7 @@ async def test_no_page_complains_or_scrolls_sideways(
         assert opened.complaints == []
         assert await sideways(opened.page) == 0
     async with visit(browser, viewer.papaya(job), **variant) as opened:
-        await opened.page.wait_for_selector('html[data-viewer="ready"]', state="attached", timeout=READY_MS)
+        await ready(opened.page)
         assert opened.complaints == []
         assert await sideways(opened.page) == 0
 
@@ -210,6 +302,24 @@ async def test_a_damaged_volume_is_said_in_words(
         await opened.page.wait_for_selector('html[data-viewer="error"]', state="attached", timeout=READY_MS)
         said = await opened.page.text_content("#message")
         assert said == "The saliency map arrived incomplete or damaged. Reload the page to fetch it again."
+
+
+async def test_a_volume_too_large_for_a_browser_is_said_before_it_is_fetched(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """Its header says its size; a tab that dies says nothing."""
+    header = nib.Nifti1Header()
+    header.set_data_shape((1024, 1024, 1000))
+    header.set_data_dtype(np.int16)
+    path = viewer.storage.result_dir(job.job_id, job.scans[0].scan_id) / "aligned.nii.gz"
+    path.write_bytes(gzip.compress(header.binaryblock + bytes(10_000)))
+    async with visit(browser, viewer.papaya(job)) as opened:
+        await opened.page.wait_for_selector('html[data-viewer="error"]', state="attached", timeout=READY_MS)
+        said = await opened.page.text_content("#message")
+        assert said == (
+            "The scan is too large for this browser: 2000 MiB unpacked. "
+            "Download it from the result page and open it in a desktop viewer."
+        )
 
 
 async def test_a_job_deleted_under_an_open_page_is_said_in_words(

@@ -1,6 +1,7 @@
-// The viewer page: fetches both volumes, hands them to Papaya, connects the page's controls to it.
+// The viewer page: fetches scan and map, hands them to Papaya, connects the page's controls to it.
 // State for scripts and tests: html[data-viewer="ready"|"error"], html[data-volumes].
 
+import { connectControls } from "./papaya-controls.js";
 import { VolumeError, fetchVolumes } from "./volumes.js";
 
 /* global papaya, papayaContainers */
@@ -11,41 +12,6 @@ const element = (id) => document.getElementById(id);
 function fail(sentence) {
   state.viewer = "error";
   element("message").textContent = sentence;
-}
-
-function drawLegend(colors) {
-  const canvas = element("legend");
-  const context = canvas.getContext("2d");
-  for (let x = 0; x < canvas.width; x += 1) {
-    context.fillStyle = `rgb(${colors.lookupRed(x)} ${colors.lookupGreen(x)} ${colors.lookupBlue(x)})`;
-    context.fillRect(x, 0, 1, 1);
-  }
-}
-
-function connectControls(viewer) {
-  const map = viewer.screenVolumes[1];
-  const redraw = () => viewer.drawViewer(true, false);
-  const show = () => {
-    map.hidden = !element("show").checked;
-    redraw();
-  };
-  element("show").addEventListener("change", show);
-  show();
-  element("threshold").addEventListener("input", (event) => {
-    map.setScreenRange(Number(event.target.value), settings.mapRange[1]);
-    element("threshold-shown").value = event.target.value;
-    redraw();
-  });
-  element("opacity").addEventListener("input", (event) => {
-    map.alpha = Number(event.target.value) / 100;
-    element("opacity-shown").value = `${event.target.value} %`;
-    redraw();
-  });
-  element("peak").addEventListener("click", () => {
-    viewer.gotoWorldCoordinate(new papaya.core.Coordinate(...settings.peakMm));
-  });
-  element("swap").addEventListener("click", () => viewer.rotateViews());
-  element("controls").disabled = false;
 }
 
 // Papaya takes keys from the whole document, and only while the pointer is over its picture. Here they are its
@@ -64,11 +30,28 @@ function onLoaded() {
   const { viewer } = papayaContainers[0];
   viewer.canvas.setAttribute("role", "img");
   viewer.canvas.setAttribute("aria-label", document.querySelector(".finding").textContent.trim());
-  drawLegend(viewer.screenVolumes[1].colorTable);
-  connectControls(viewer);
+  connectControls(papayaContainers[0], settings, addMap);
   shareKeys(viewer);
   state.volumes = viewer.screenVolumes.length;
   state.viewer = "ready";
+}
+
+/** What Papaya is told of a map, by the name of its buffer. */
+function mapParameters({ range }) {
+  return { lut: settings.colors.name, alpha: settings.mapOpacity, min: range[0], max: range[1] };
+}
+
+/** Fetch one more map and lay it over the scan; it becomes the last of `screenVolumes`. */
+async function addMap(map) {
+  const [buffer] = await fetchVolumes([map], () => {});
+  const container = papayaContainers[0];
+  await new Promise((resolve) => {
+    window[map.name] = buffer;
+    container.params[map.name] = { ...mapParameters(map), loadingComplete: resolve };
+    container.viewer.loadOverlay([map.name], false, false, true);
+  });
+  delete window[map.name];
+  state.volumes = container.viewer.screenVolumes.length;
 }
 
 function open(buffers) {
@@ -78,12 +61,12 @@ function open(buffers) {
     fail(`The viewer cannot show this result: ${message}`);
     return drawError.call(this, message);
   };
-  const [windowLow, windowHigh] = settings.windowHu;
-  const [mapLow, mapHigh] = settings.mapRange;
+  papaya.viewer.ColorTable.addCustomLUT(settings.colors);
+  const [scan, map] = settings.volumes;
   papaya.Container.addViewer("host", {
     binaryImages: settings.volumes.map((volume) => volume.name),
-    scan: { min: windowLow, max: windowHigh },
-    saliency: { lut: "Gold", alpha: settings.mapOpacity, min: mapLow, max: mapHigh },
+    [scan.name]: { min: scan.range[0], max: scan.range[1] },
+    [map.name]: mapParameters(map),
     worldSpace: true, // else an overlay on another grid is misplaced
     ...(settings.peakMm && { coordinate: settings.peakMm }),
     kioskMode: true,

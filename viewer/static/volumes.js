@@ -2,12 +2,14 @@
 // checked here, and Papaya is given plain buffers.
 
 const HEADER_BYTES = 348; // of NIfTI-1; also the value of its first field
+const MAX_BYTES = 768 * 1024 ** 2; // unpacked: Papaya makes a second copy, and a tab has some 2 GB
+const MEBIBYTE = 1024 ** 2;
 
 export class VolumeError extends Error {}
 
 /**
  * Fetch all volumes at once.
- * @param {{name: string, label: string, url: string}[]} volumes
+ * @param {{label: string, url: string}[]} volumes
  * @param {(fraction: number) => void} onProgress called with the fraction of bytes received, 0 to 1
  * @returns {Promise<ArrayBuffer[]>} whole, unpacked NIfTI-1 files
  * @throws {VolumeError} with a sentence for the reader
@@ -31,21 +33,19 @@ async function fetchVolume({ label, url }, progress, report) {
       controller.enqueue(chunk);
     },
   });
-  const bytes = answer.body.pipeThrough(count).pipeThrough(new DecompressionStream("gzip"));
-  let buffer;
+  const unpacked = answer.body.pipeThrough(count).pipeThrough(new DecompressionStream("gzip"));
   try {
-    buffer = await new Response(bytes).arrayBuffer();
+    return await read(label, unpacked.getReader());
   } catch (error) {
+    if (error instanceof VolumeError) throw error;
     throw new VolumeError(`${label} arrived incomplete or damaged. Reload the page to fetch it again.`, { cause: error });
   }
-  check(label, buffer);
-  return buffer;
 }
 
 async function request(label, url) {
   let answer;
   try {
-    answer = await fetch(url, { redirect: "error", headers: { Accept: "application/octet-stream" } });
+    answer = await fetch(url, { redirect: "error" });
   } catch (error) {
     throw new VolumeError("The service cannot be reached. Check the connection and reload the page.", { cause: error });
   }
@@ -54,16 +54,51 @@ async function request(label, url) {
   throw new VolumeError(problem.detail ?? `${label} cannot be fetched: the service answered ${answer.status}. Reload the page.`);
 }
 
-function check(label, buffer) {
-  const view = new DataView(buffer);
-  if (buffer.byteLength < HEADER_BYTES || view.getInt32(0, true) !== HEADER_BYTES) {
+/** Read a file whose header says how long it is, into one buffer of that length. */
+async function read(label, reader) {
+  let head = new Uint8Array(0);
+  while (head.byteLength < HEADER_BYTES) {
+    const { done, value } = await reader.read();
+    if (done) throw new VolumeError(`${label} was expected as NIfTI-1, and ends before its header does.`);
+    head = joined(head, value);
+  }
+  const whole = allocate(label, expectedBytes(label, new DataView(head.buffer)));
+  let filled = 0;
+  for (let chunk = head; chunk; chunk = (await reader.read()).value) {
+    const part = chunk.subarray(0, whole.byteLength - filled); // what follows the voxels is nobody's
+    whole.set(part, filled);
+    filled += part.byteLength;
+  }
+  if (filled < whole.byteLength) {
+    throw new VolumeError(`${label} was expected to hold ${whole.byteLength} bytes, and holds ${filled}. Reload the page.`);
+  }
+  return whole.buffer;
+}
+
+function joined(first, second) {
+  const both = new Uint8Array(first.byteLength + second.byteLength);
+  both.set(first);
+  both.set(second, first.byteLength);
+  return both;
+}
+
+function expectedBytes(label, header) {
+  if (header.getInt32(0, true) !== HEADER_BYTES) {
     throw new VolumeError(`${label} was expected as little-endian NIfTI-1, and is something else.`);
   }
-  const dimensions = view.getInt16(40, true);
+  const dimensions = header.getInt16(40, true);
   let voxels = 1;
-  for (let axis = 1; axis <= dimensions; axis += 1) voxels *= view.getInt16(40 + 2 * axis, true);
-  const expected = view.getFloat32(108, true) + (voxels * view.getInt16(72, true)) / 8;
-  if (buffer.byteLength < expected) {
-    throw new VolumeError(`${label} was expected to hold ${expected} bytes, and holds ${buffer.byteLength}. Reload the page.`);
+  for (let axis = 1; axis <= dimensions; axis += 1) voxels *= header.getInt16(40 + 2 * axis, true);
+  return header.getFloat32(108, true) + (voxels * header.getInt16(72, true)) / 8;
+}
+
+function allocate(label, bytes) {
+  const tooLarge = `${label} is too large for this browser: ${Math.ceil(bytes / MEBIBYTE)} MiB unpacked. `
+    + "Download it from the result page and open it in a desktop viewer.";
+  if (!(bytes <= MAX_BYTES)) throw new VolumeError(tooLarge);
+  try {
+    return new Uint8Array(bytes);
+  } catch (error) {
+    throw new VolumeError(tooLarge, { cause: error });
   }
 }
