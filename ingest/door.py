@@ -1,37 +1,56 @@
-"""The door: what comes in is one whole NIfTI volume, and leaves its names outside.
+"""The door: what comes in is one whole volume, and leaves its names outside.
 
-Everything is decided in one pass over the upload, a chunk at a time: memory does not depend on what the
-upload claims or holds.
+Everything is decided in one pass over a NIfTI file, a chunk at a time: memory does not depend on what the
+upload claims or holds. DICOM is turned into NIfTI by a process of its own, and that goes the same way.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from isal import igzip
 
+from ingest.dicom.child import converted
 from ingest.nifti import NIFTI1_BYTES, Layout, header_bytes, read_layout
+from ingest.sniff import SNIFF_BYTES, is_dicom, is_zip
 from ingest.source import Source
 from pipeline.web.problems import ProblemError
 
 
-def admit(upload: Path, target: Path, *, max_bytes: int) -> tuple[str, ...]:
-    """Check an upload and write what is kept of it: a fresh header and its voxels, gzip-compressed.
+def admit(files: Sequence[Path], target: Path, *, max_bytes: int) -> tuple[str, ...]:
+    """Check the files of one scan and write what is kept: a fresh header and the voxels, gzip-compressed.
 
     Args:
-        upload: The file as received; is left as it is.
-        target: The file to write; complete and fsynced on return, absent after an error.
-        max_bytes: Most bytes the upload may have when inflated.
+        files: As received: a NIfTI volume, or a DICOM series, loose or in ZIP archives; are left as they are.
+        target: The file to write; complete and fsynced on return, absent after an error. DICOM is worked on
+            in a folder beside it, of the same name with the suffix `.dicom`.
+        max_bytes: Most bytes the scan may have when inflated.
 
     Returns:
-        The names of what was removed: header fields with text, `extensions`, `trailing bytes`.
+        The names of what was removed: header fields with text, `extensions`, `trailing bytes`, `DICOM tags`.
 
     Raises:
-        ProblemError: The upload is not accepted; says why.
+        ProblemError: The scan is not accepted; says why.
         OSError: The disk refuses.
     """
+    head = read_head(files[0])
+    if not (is_zip(head) or is_dicom(head)):
+        return _admit_nifti(files[0], target, max_bytes)
+    with converted(files, target.with_suffix(".dicom"), max_bytes=max_bytes) as (volume, removed):
+        _admit_nifti(volume, target, max_bytes)  # what dcm2niix writes into its header is no uploader's text
+    return removed
+
+
+def read_head(upload: Path) -> bytes:
+    """Return as much of an upload's beginning as tells what it is."""
+    with upload.open("rb") as file:
+        return file.read(SNIFF_BYTES)
+
+
+def _admit_nifti(upload: Path, target: Path, max_bytes: int) -> tuple[str, ...]:
     try:
         with upload.open("rb") as file, target.open("xb") as kept:
             removed = _copy(Source(file, max_bytes=max_bytes), kept)

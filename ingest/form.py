@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +16,9 @@ from aiohttp.client_exceptions import ClientError
 from aiohttp.http_exceptions import HttpProcessingError
 from email_validator import EmailNotValidError, validate_email
 
+from ingest.dicom.archive import MAX_ENTRIES
+from ingest.door import read_head
+from ingest.sniff import is_dicom
 from pipeline.clock import now
 from pipeline.ids import new_id
 from pipeline.storage import Storage
@@ -39,7 +42,7 @@ class Limits:
 
     Attributes:
         max_upload_bytes: Of one scan.
-        max_files: In one job.
+        max_files: Scans in one job.
         min_free_bytes: The disk is never filled beyond this.
     """
 
@@ -50,24 +53,41 @@ class Limits:
 
 @dataclass(frozen=True)
 class Upload:
-    """One file as received.
+    """One scan as received: a file, or the files of a DICOM series.
 
     Attributes:
-        path: Where it lies.
-        sha256: Of its bytes, hexadecimal.
-        size_bytes: Of the same.
-        first_byte_at: When its first byte came in.
+        paths: Where they lie.
+        sha256: Of its bytes, hexadecimal; of a series, of its files' sorted digests.
+        size_bytes: Of all its files.
+        first_byte_at: When the first byte of the first came in.
+        is_slice: Whether it is one loose DICOM file, a part of a scan rather than a scan.
     """
 
-    path: Path
+    paths: tuple[Path, ...]
     sha256: str
     size_bytes: int
     first_byte_at: datetime
+    is_slice: bool = False
+
+
+def join_slices(uploads: Sequence[Upload]) -> list[Upload]:
+    """Return one upload for each scan: loose DICOM files are one series, which comes last."""
+    slices = [upload for upload in uploads if upload.is_slice]
+    if not slices:
+        return list(uploads)
+    digests = sorted(bytes.fromhex(upload.sha256) for upload in slices)
+    series = Upload(
+        paths=tuple(path for upload in slices for path in upload.paths),
+        sha256=hashlib.sha256(b"".join(digests)).hexdigest(),
+        size_bytes=sum(upload.size_bytes for upload in slices),
+        first_byte_at=min(upload.first_byte_at for upload in slices),
+    )
+    return [upload for upload in uploads if upload not in slices] + [series]
 
 
 @dataclass(frozen=True)
 class Form:
-    """A submission as received, in its order; nothing of it has been looked at yet."""
+    """A submission as received, one upload a scan; only the first bytes of each have been looked at yet."""
 
     uploads: tuple[Upload, ...]
     email: str | None
@@ -128,17 +148,17 @@ async def read_form(
         OSError: The disk refuses.
     """
     uploads: list[Upload] = []
+    tally = _Tally(limits)
     email: str | None = None
     with _malformed_is_a_problem():
         reader = await request.multipart()
         while (part := await reader.next()) is not None:
             match part:
                 case BodyPartReader(name="file"):
-                    if len(uploads) == limits.max_files:
-                        raise _too_many(limits.max_files)
                     upload = await _receive(part, new_part(), storage, limits)
                     if upload.size_bytes or part.filename:  # a form sent without a file has an empty part
                         uploads.append(upload)
+                        tally.add(upload)
                 case BodyPartReader(name="email"):
                     email = await _read_email(part)
                 case _:
@@ -149,9 +169,39 @@ async def read_form(
             code="no-file",
             title="No file chosen",
             detail="Expected at least one scan in a part named `file`, received none. Choose a NIfTI file "
-            "(.nii or .nii.gz) and submit again.",
+            "(.nii or .nii.gz) or a DICOM series and submit again.",
         )
-    return Form(tuple(uploads), email)
+    return Form(tuple(join_slices(uploads)), email)
+
+
+@dataclass
+class _Tally:
+    """Counts scans as their files arrive: a thousand loose slices are one.
+
+    Attributes:
+        limits: Of the submission.
+    """
+
+    limits: Limits
+    volumes: int = 0
+    slices: int = 0
+    slices_bytes: int = 0
+
+    def add(self, upload: Upload) -> None:
+        """Count one more file.
+
+        Raises:
+            ProblemError: It is one too many.
+        """
+        if upload.is_slice:
+            self.slices += 1
+            self.slices_bytes += upload.size_bytes
+        else:
+            self.volumes += 1
+        if self.volumes + min(1, self.slices) > self.limits.max_files or self.slices > MAX_ENTRIES:
+            raise _too_many(self.limits.max_files)
+        if self.slices_bytes > self.limits.max_upload_bytes:
+            raise too_large(self.limits.max_upload_bytes)
 
 
 async def _receive(part: BodyPartReader, path: Path, storage: Storage, limits: Limits) -> Upload:
@@ -176,7 +226,8 @@ async def _receive(part: BodyPartReader, path: Path, storage: Storage, limits: L
                 await asyncio.to_thread(write, bytes(held))
                 held.clear()
         await asyncio.to_thread(write, bytes(held))
-    return Upload(path, digest.hexdigest(), size, first_byte_at)
+        is_slice = is_dicom(await asyncio.to_thread(read_head, path))
+    return Upload((path,), digest.hexdigest(), size, first_byte_at, is_slice)
 
 
 async def _read_email(part: BodyPartReader) -> str | None:

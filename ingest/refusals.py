@@ -14,6 +14,18 @@ def invalid(code: str, title: str, expected: str, received: str, advice: str) ->
     )
 
 
+def inflated_too_large(limit_bytes: int) -> ProblemError:
+    """Return the refusal of a scan beyond the limit, however small it was when compressed."""
+    return ProblemError(
+        status=413,
+        code="inflated-too-large",
+        title="Scan too large",
+        detail=f"Expected a scan of at most {limit_bytes:,} bytes when uncompressed, "
+        "received a longer one. Crop or resample it, "
+        "or ask whoever runs this service to raise its limit.",
+    )
+
+
 def times(lengths: Iterable[int]) -> str:
     """Write the lengths of axes."""
     return " × ".join(map(str, lengths))  # noqa: RUF001 - the multiplication sign is meant

@@ -28,7 +28,26 @@ _MAGICS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\0\0\x01\x5c", "an Analyze 7.5 header"),
 )
 
+SNIFF_BYTES = 348
+"""As much of a file's beginning as tells what it is."""
+_ARCHIVES = (b"PK\x03\x04", b"\x1f\x8b", b"7z\xbc\xaf", b"Rar!", b"\xfd7zXZ", b"BZh", b"\x28\xb5\x2f\xfd")
+_ZIPS = (b"PK\x03\x04", b"PK\x05\x06")
 _ASCII = frozenset(range(32, 127)) | {9, 10, 13}
+
+
+def is_dicom(head: bytes) -> bool:
+    """Tell a DICOM file (PS3.10: 128 bytes of anything, then its mark)."""
+    return head[128:132] == b"DICM"
+
+
+def is_zip(head: bytes) -> bool:
+    """Tell a ZIP archive, an empty one too."""
+    return head.startswith(_ZIPS)
+
+
+def is_archive(head: bytes) -> bool:
+    """Tell a file that holds or may hold others."""
+    return head.startswith(_ARCHIVES)
 
 
 def looks_like(head: bytes) -> str:

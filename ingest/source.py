@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from isal import isal_zlib
 
+from ingest.refusals import inflated_too_large
 from pipeline.web.problems import ProblemError
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -72,14 +73,7 @@ class Source:
         for piece in pieces:
             given += len(piece)
             if given > self._max_bytes:
-                raise ProblemError(
-                    status=413,
-                    code="inflated-too-large",
-                    title="Scan too large",
-                    detail=f"Expected a scan of at most {self._max_bytes:,} bytes when uncompressed, "
-                    "received a longer one. Crop or resample it, "
-                    "or ask whoever runs this service to raise its limit.",
-                )
+                raise inflated_too_large(self._max_bytes)
             yield piece
 
     def _plain(self) -> Iterator[bytes]:

@@ -184,7 +184,7 @@ class Submissions:
     async def _admit(self, upload: Upload, target: Path, number: int, count: int) -> ScanRecord:
         loop = asyncio.get_running_loop()
         check: Callable[[], tuple[str, ...]] = lambda: admit(  # noqa: E731 - partial loses the types
-            upload.path, target, max_bytes=self._limits.max_upload_bytes
+            upload.paths, target, max_bytes=self._limits.max_upload_bytes
         )
         try:
             removed = await loop.run_in_executor(self._door, check)
@@ -192,7 +192,8 @@ class Submissions:
             if count > 1:
                 problem.detail = f"File {number} of {count}: {problem.detail}"
             raise
-        upload.path.unlink()
+        for path in upload.paths:
+            path.unlink()
         return ScanRecord(
             scan_id=new_id(), sha256=upload.sha256, size_bytes=upload.size_bytes, removed=removed
         )

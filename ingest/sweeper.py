@@ -101,6 +101,9 @@ class Sweeper:
         for part in _older(incoming.glob("*.part")):
             part.unlink(missing_ok=True)
             log.info("sweep.removed_abandoned", kind="upload")
+        for folder in _older(incoming.glob("*.dicom")):
+            shutil.rmtree(folder, ignore_errors=True)
+            log.info("sweep.removed_abandoned", kind="series")
         for lock in _older(incoming.glob("*.lock")):
             with suppress(HeldError), held(lock):  # which removes it at the end
                 pass

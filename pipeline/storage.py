@@ -1,6 +1,7 @@
 """What lies where under DATA_DIR, and how it gets there whole.
 
     incoming/<upload_id>.part             not yet accepted
+    incoming/<upload_id>.dicom/           a DICOM series on its way to a NIfTI volume
     incoming/<job_id>.lock                somebody is at work on the job
     jobs/<job_id>/job.json                the submission
     jobs/<job_id>/mail.json               the receipt of its e-mail

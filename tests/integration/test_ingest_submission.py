@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
+import nibabel as nib
 import pytest
 from aiohttp import ClientSession, FormData
 from aiohttp.test_utils import TestServer
@@ -20,6 +21,7 @@ from ingest.settings import IngestSettings
 from pipeline.events import ScanUploaded, parse_event
 from pipeline.jobs import Jobs
 from pipeline.streams import connect
+from tests.support.dicom_files import archive_of, as_bytes, on_grid, series, zipped
 from tests.support.nifti_files import compressed, good, nifti, voxels
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
@@ -129,6 +131,38 @@ async def test_a_users_file_name_is_nowhere(
     assert "doe" not in out + err
 
 
+async def test_loose_dicom_files_are_one_scan(
+    serve: Serve, http: ClientSession, settings: IngestSettings
+) -> None:
+    """A folder of slices beside a NIfTI scan are two scans; of the slices' tags nothing stays on disk."""
+    server = await serve()
+    slices = [as_bytes(image) for image in on_grid()]
+    async with http.post(server.make_url("/api/jobs"), data=form(*slices[::-1], good())) as answer:
+        assert answer.status == 202, await answer.text()
+        reply = await answer.json()
+    assert [scan["removed"] for scan in reply["scans"]] == [[], ["DICOM tags"]]
+    record = settings.storage.read_job(reply["job_id"])
+    assert record.scans[1].size_bytes == sum(map(len, slices))
+    kept = nib.Nifti1Image.from_filename(settings.storage.scan_path(record.job_id, record.scans[1].scan_id))
+    assert kept.shape == (146, 182, 133)
+    assert kept.affine.tolist() == [[-1, 0, 0, 72], [0, 1, 0, -106.5], [0, 0, 1, -51.5], [0, 0, 0, 1]]
+    assert all(b"Doe" not in path.read_bytes() for path in kept_files(settings) if path.is_file())
+    assert list((settings.data_dir / "incoming").iterdir()) == []
+
+
+async def test_a_dicom_archive_is_one_scan(
+    serve: Serve, http: ClientSession, settings: IngestSettings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As it comes from a PACS."""
+    server = await serve()
+    async with http.post(server.make_url("/api/jobs"), data=form(archive_of(on_grid()))) as answer:
+        assert answer.status == 202, await answer.text()
+        assert [scan["removed"] for scan in (await answer.json())["scans"]] == [["DICOM tags"]]
+    assert len(await queued(settings)) == 1
+    assert list((settings.data_dir / "incoming").iterdir()) == []
+    assert "Doe" not in "".join(capfd.readouterr())
+
+
 async def test_a_browser_is_led_to_its_jobs_page(serve: Serve, http: ClientSession) -> None:
     """A form without script works: the reply is a page, and the way there stays on the form's own origin."""
     server = await serve()
@@ -169,6 +203,21 @@ REFUSED: dict[str, tuple[Callable[[], FormData], dict[str, int], int, str]] = {
         {},
         422,
         "email-invalid",
+    ),
+    "a DICOM scan beside a bad one": (lambda: form(archive_of(on_grid()), b""), {}, 415, "not-nifti"),
+    "a single DICOM slice": (lambda: form(as_bytes(series()[0])), {}, 422, "dicom-single-slice"),
+    "an archive of text": (lambda: form(zipped({"a.txt": b"words"})), {}, 422, "dicom-none"),
+    "loose slices that are too large together": (
+        lambda: form(*map(as_bytes, series())),
+        {"max_upload_bytes": 12_000},
+        413,
+        "upload-too-large",
+    ),
+    "more scans than one beside loose slices": (
+        lambda: form(*map(as_bytes, series()), good()),
+        {"max_files_per_job": 1},
+        422,
+        "too-many-files",
     ),
     "no file": (lambda: FormData({"email": ""}, default_to_multipart=True), {}, 422, "no-file"),
     "a file of the wrong kind": (lambda: form(b"\x89PNG\r\n\x1a\n" + bytes(400)), {}, 415, "not-nifti"),

@@ -29,7 +29,7 @@ def at_the_door(
     """Bring bytes to the door and return what was kept and what was removed."""
     upload, target = tmp_path / "upload", tmp_path / "kept.nii.gz"
     upload.write_bytes(content)
-    return target, admit(upload, target, max_bytes=limit_bytes)
+    return target, admit([upload], target, max_bytes=limit_bytes)
 
 
 def zip_archive() -> bytes:
@@ -51,8 +51,13 @@ REFUSALS: dict[str, tuple[Callable[[], bytes], int, str, str]] = {
     "an empty file": (lambda: b"", 415, "not-nifti", "an empty file"),
     "a web page": (lambda: b"<!DOCTYPE html><html>" + b" " * 500, 415, "not-nifti", "a web page"),
     "a PNG picture": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(500), 415, "not-nifti", "a PNG picture"),
-    "a ZIP archive": (zip_archive, 415, "not-nifti", "a ZIP archive"),
-    "a DICOM file": (lambda: bytes(128) + b"DICM" + bytes(500), 415, "not-nifti", "a DICOM file"),
+    "a ZIP archive without DICOM": (zip_archive, 422, "dicom-none", "without a single DICOM file"),
+    "a DICOM file without a header": (
+        lambda: bytes(128) + b"DICM" + bytes(500),
+        422,
+        "dicom-unreadable",
+        "headers are damaged",
+    ),
     "a compressed PNG": (lambda: compressed(b"\x89PNG\r\n\x1a\n" + bytes(500)), 415, "not-nifti", "PNG"),
     "an MGH volume": (lambda: b"\0\0\0\x01\0\0\0\x92" + bytes(500), 415, "not-nifti", "MGH"),
     "an Analyze header": (lambda: patched(good(), 344, "4s", b"\0\0\0\0"), 415, "not-nifti", "Analyze"),  # type: ignore[arg-type]  # struct takes bytes too
