@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -24,16 +25,17 @@ from pipeline.errors import ConfigurationError
 from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS, PROCESSORS
 from pipeline.ledger import LedgerReader
+from pipeline.metrics import InstallationMetrics, UploadMetrics, new_registry
 from pipeline.service import exit_for
 from pipeline.settings import load
 from pipeline.storage import Storage
-from pipeline.streams import RedisError, connect, ensure_group, wait_until_ready, warn_unless_durable
-from pipeline.web.app import Check, build_app, run
+from pipeline.streams import connect, ensure_group, wait_until_ready, warn_unless_durable, why_unavailable
+from pipeline.web.app import build_app, run
+from pipeline.web.health import Check
 
 log = structlog.get_logger()
 
 SWEEP_EVERY_S = 60.0
-_PING_TIMEOUT_S = 2.0
 
 
 def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> web.Application:
@@ -50,15 +52,11 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     client = connect(settings.redis_url)
     keys = settings.keys
     jobs = Jobs(client, keys)
+    ledger = LedgerReader(storage.ledger, settings.retention + timedelta(days=1))
     door = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="door")
 
-    async def redis() -> str | None:
-        try:
-            async with asyncio.timeout(_PING_TIMEOUT_S):
-                await client.ping()
-        except (RedisError, TimeoutError) as error:
-            return f"Expected Redis to answer, but: {str(error) or 'it is silent'}."
-        return None
+    redis = partial(why_unavailable, client)
+    registry = new_registry()
 
     async def ensure_groups() -> None:
         await ensure_group(client, keys.scans, PROCESSORS)
@@ -81,13 +79,17 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     app = build_app(
         templates=Path(__file__).parent / "templates",
         checks={"redis": redis, "disk": _disk(storage, settings.min_free_bytes)},
+        registry=registry,
+        refresh=InstallationMetrics(jobs.read_streams, storage.free_bytes, registry).refresh,
     )
     app.cleanup_ctx.append(lifetime)
     _add_routes(
         app,
-        Submissions(settings, storage=storage, jobs=jobs, redis=redis, door=door),
+        Submissions(
+            settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=UploadMetrics(registry)
+        ),
         Access(settings.tokens, storage),
-        Status(settings, storage, jobs, LedgerReader(storage.ledger, settings.retention + timedelta(days=1))),
+        Status(settings, storage, jobs, ledger),
         settings,
     )
     return app

@@ -38,9 +38,10 @@ from pipeline.errors import JobNotFoundError
 from pipeline.ids import new_id
 from pipeline.jobs import Jobs
 from pipeline.ledger import Ledger, Line
+from pipeline.metrics import UploadMetrics
 from pipeline.storage import JobRecord, ScanRecord, Storage
 from pipeline.streams import RedisError
-from pipeline.web.app import Check
+from pipeline.web.health import Check
 from pipeline.web.problems import ProblemError, wants_html
 
 log = structlog.get_logger()
@@ -60,16 +61,25 @@ class Submissions:
         redis: Says what is wrong with Redis, None where nothing is.
         door: Where uploads are checked: a few threads of their own, so that a large scan that is being
             inflated holds up nobody's upload.
+        metrics: Of what is accepted.
     """
 
     def __init__(
-        self, settings: IngestSettings, *, storage: Storage, jobs: Jobs, redis: Check, door: Executor
+        self,
+        settings: IngestSettings,
+        *,
+        storage: Storage,
+        jobs: Jobs,
+        redis: Check,
+        door: Executor,
+        metrics: UploadMetrics,
     ) -> None:
         self._settings = settings
         self._storage = storage
         self._jobs = jobs
         self._redis = redis
         self._door = door
+        self._metrics = metrics
         self._ledger = Ledger(storage.ledger)
         self._limits = Limits(
             max_upload_bytes=settings.max_upload_bytes,
@@ -180,6 +190,7 @@ class Submissions:
             ids = {"job_id": record.job_id, "scan_id": scan.scan_id}
             self._ledger.note(Line(at=upload.first_byte_at, moment="first_byte", **ids))
             self._ledger.note(Line(at=on_disk_at, moment="on_disk", size_bytes=scan.size_bytes, **ids))
+            self._metrics.accepted(scan.size_bytes)
 
     async def _admit(self, upload: Upload, target: Path, number: int, count: int) -> ScanRecord:
         loop = asyncio.get_running_loop()

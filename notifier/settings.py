@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import SecretStr, field_validator
 
-from pipeline.settings import PipelineSettings
+from pipeline.settings import WorkerSettings
 
 _SMTP_PORT, _SMTPS_PORT = 25, 465
 _EXPECTED = (
@@ -64,7 +64,7 @@ class SmtpServer:
         )
 
 
-class NotifierSettings(PipelineSettings):
+class NotifierSettings(WorkerSettings):
     """What the notifier needs beside what the services share."""
 
     smtp_url: SecretStr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from email.message import EmailMessage
+from functools import partial
 from typing import Literal
 
 import structlog
@@ -17,6 +19,7 @@ from pipeline.events import JobFinished, ScanUploaded, UnknownEventError, parse_
 from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS
 from pipeline.ledger import Ledger, Line
+from pipeline.metrics import DeliveryMetrics, MailMetrics, new_registry
 from pipeline.service import exit_for, run_worker
 from pipeline.settings import load
 from pipeline.storage import JobRecord, MailReceipt
@@ -30,7 +33,9 @@ from pipeline.streams import (
     connect,
     wait_until_ready,
     warn_unless_durable,
+    why_unavailable,
 )
+from pipeline.web.health import listening
 
 log = structlog.get_logger()
 
@@ -49,13 +54,17 @@ class ResultHandler:
         settings: Of the notifier.
         jobs: State of jobs.
         mailer: Sends mails.
+        metrics: Of what becomes of them.
     """
 
-    def __init__(self, settings: NotifierSettings, jobs: Jobs, mailer: Mailer) -> None:
+    def __init__(
+        self, settings: NotifierSettings, jobs: Jobs, mailer: Mailer, metrics: MailMetrics | None = None
+    ) -> None:
         self._settings = settings
         self._storage = settings.storage
         self._jobs = jobs
         self._mailer = mailer
+        self._metrics = metrics or MailMetrics()
         self._ledger = Ledger(self._storage.ledger)
 
     async def notify(self, delivery: Delivery) -> Effect:
@@ -76,7 +85,7 @@ class ResultHandler:
             if now() >= job.links_expire_at:
                 raise PermanentError("The mail was not sent before its link expired.")
             retries = self._storage.retries(job.job_id)  # before the outcomes: a retry meanwhile is news
-            await self._mailer.send(
+            await self._send(
                 result_mail(
                     job,
                     self._settings.links(job),
@@ -90,6 +99,14 @@ class ResultHandler:
             log.info("mail.sent", job_id=job.job_id)
         return self._jobs.mail_ended(job.job_id, "sent")
 
+    async def _send(self, mail: EmailMessage) -> None:
+        try:
+            await self._mailer.send(mail)
+        except TransientError:
+            self._metrics.ended("deferred")
+            raise
+        self._metrics.ended("accepted")
+
     async def give_up(self, delivery: Delivery, reason: Reason) -> Effect:
         """Record that a mail will not be sent and return what that changes in Redis."""
         try:
@@ -99,6 +116,7 @@ class ResultHandler:
         if job is None:
             return Effect.none()
         self._write_receipt(job, "failed", self._storage.retries(job.job_id))
+        self._metrics.ended("failed")
         log.error("mail.failed", job_id=job.job_id, error=reason.error)
         return self._jobs.mail_ended(job.job_id, "failed")
 
@@ -139,7 +157,10 @@ class ResultHandler:
 async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:
     """Send mails until asked to stop; then finish those that are being sent."""
     client = connect(settings.redis_url)
-    handler = ResultHandler(settings, Jobs(client, settings.keys), Mailer(settings.smtp_server))
+    registry = new_registry()
+    handler = ResultHandler(
+        settings, Jobs(client, settings.keys), Mailer(settings.smtp_server), MailMetrics(registry)
+    )
     consumer = Consumer(
         client,
         stream=settings.keys.results,
@@ -152,11 +173,18 @@ async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:
         max_deliveries=_UNTIL_LINK_EXPIRES,
         grace_s=_GRACE_S,
         log_fields=("job_id", "type"),
+        observers=(DeliveryMetrics(settings.keys.prefix, registry),),
     )
     try:
-        await wait_until_ready(client, stop)
-        await warn_unless_durable(client)
-        await consumer.run(stop)
+        async with listening(
+            host=settings.host,
+            port=settings.metrics_port,
+            checks={"redis": partial(why_unavailable, client)},
+            registry=registry,
+        ):
+            await wait_until_ready(client, stop)
+            await warn_unless_durable(client)
+            await consumer.run(stop)
     finally:
         await client.aclose()
 

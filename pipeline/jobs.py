@@ -29,9 +29,9 @@ from redis.asyncio import Redis
 from pipeline import job_scripts
 from pipeline.clock import now, to_text
 from pipeline.events import Event, JobFinished, ScanFailed, ScanProcessed, ScanUploaded
-from pipeline.keys import PROCESSORS, Keys
+from pipeline.keys import NOTIFIERS, PROCESSORS, Keys
 from pipeline.storage import JobRecord, Storage
-from pipeline.streams import Effect
+from pipeline.streams import Effect, StreamStats, read_stats
 
 ScanStateName = Literal["waiting", "detecting", "done", "failed"]
 MailState = Literal["none", "pending", "sent", "failed"]
@@ -162,6 +162,16 @@ class Jobs:
     async def unfinished_scans(self) -> int:
         """Return how many scans wait or run."""
         return await self._client.xlen(self._keys.scans)
+
+    async def read_streams(self) -> dict[str, StreamStats]:
+        """Return the numbers of the streams of scans and of results, by their names without prefix."""
+        groups = {self._keys.scans: PROCESSORS, self._keys.results: NOTIFIERS}
+        return {
+            stream.removeprefix(self._keys.prefix): await read_stats(
+                self._client, stream=stream, group=group, dead_stream=self._keys.dead
+            )
+            for stream, group in groups.items()
+        }
 
     async def place_in_line(self, entry_id: str) -> int | None:
         """Return how many scans, this one included, wait up to this one; None where it is not waiting."""

@@ -70,6 +70,15 @@ class PipelineSettings(BaseSettings):
         return Links(self.public_url.rstrip("/"), self.viewer_url.rstrip("/"), job.job_id, token)
 
 
+class WorkerSettings(PipelineSettings):
+    """What processor and notifier share: where they tell of themselves."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    """TCP port of `healthz`, `readyz` and `metrics`; 0 serves none. Two workers on one machine need two."""
+
+
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.settings import PipelineSettings
+from pipeline.settings import WorkerSettings
 
 
-class ProcessorSettings(PipelineSettings):
+class ProcessorSettings(WorkerSettings):
     """What the processor needs beside what the services share."""
 
     model: str = "demo"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from pipeline.events import ScanFailed, ScanProcessed, ScanUploaded, UnknownEven
 from pipeline.jobs import Jobs
 from pipeline.keys import PROCESSORS
 from pipeline.ledger import Ledger, Line, Moment
+from pipeline.metrics import DeliveryMetrics, ScanMetrics, new_registry
 from pipeline.service import exit_for, run_worker
 from pipeline.settings import load
 from pipeline.storage import Storage
@@ -27,7 +29,9 @@ from pipeline.streams import (
     connect,
     wait_until_ready,
     warn_unless_durable,
+    why_unavailable,
 )
+from pipeline.web.health import Check, listening
 from processor.child import DetectionChild
 from processor.models import resolve_model
 from processor.settings import ProcessorSettings
@@ -45,13 +49,17 @@ class ScanHandler:
         jobs: State of jobs.
         storage: Where scans and results lie.
         child: The process that runs the network.
+        metrics: Of what scans take.
     """
 
-    def __init__(self, jobs: Jobs, storage: Storage, child: DetectionChild) -> None:
+    def __init__(
+        self, jobs: Jobs, storage: Storage, child: DetectionChild, metrics: ScanMetrics | None = None
+    ) -> None:
         self._jobs = jobs
         self._storage = storage
         self._child = child
         self._ledger = Ledger(storage.ledger)
+        self._metrics = metrics or ScanMetrics()
 
     async def process(self, delivery: Delivery) -> Effect:
         """Run the detection of one scan and return what its end changes in Redis.
@@ -68,9 +76,11 @@ class ScanHandler:
             log.info("scan.gone", job_id=event.job_id, scan_id=event.scan_id)
             return Effect.none()
         await self._jobs.scan_started(event.job_id, event.scan_id, delivery.count)
-        self._note(event, "queued", of_entry(delivery.entry_id))
-        started_at = now()
+        queued_at, started_at = of_entry(delivery.entry_id), now()
+        self._note(event, "queued", queued_at)
         self._note(event, "claimed", started_at, deliveries=delivery.count)
+        if delivery.count == 1:
+            self._metrics.spent({"waiting": (started_at - queued_at).total_seconds()})
         if not result.exists():  # else a former delivery died between publication and acknowledgement
             with self._storage.staged_result(event.job_id, event.scan_id) as stage:
                 await self._child.detect(scan, stage, job_id=event.job_id, scan_id=event.scan_id)
@@ -88,6 +98,7 @@ class ScanHandler:
         failure = _failure(reason, event.scan_id)
         self._storage.write_failure(event.job_id, event.scan_id, failure)
         self._note(event, "failed", now(), code=failure.code)
+        self._metrics.ended(failure.code)
         return self._jobs.scan_ended(
             ScanFailed(job_id=event.job_id, scan_id=event.scan_id, path=event.path, **failure.model_dump())
         )
@@ -105,6 +116,9 @@ class ScanHandler:
                 self._note(event, "aligned", ended_at)
         self._note(event, "inferred", ended_at)
         self._note(event, "published", published_at, timings_s=report.timings_s)
+        processing_s = (published_at - started_at).total_seconds()
+        self._metrics.spent({"processing": processing_s, **report.timings_s})
+        self._metrics.ended("done")
 
     def _note(self, event: ScanUploaded, moment: Moment, at: datetime, **details: Any) -> None:  # noqa: ANN401 - fields of `Line`
         self._ledger.note(Line(at=at, moment=moment, job_id=event.job_id, scan_id=event.scan_id, **details))
@@ -140,31 +154,45 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
     started = time.perf_counter()
     child = DetectionChild(resolve_model(settings.model, settings.model_dir), settings.scan_timeout_s)
     client = connect(settings.redis_url)
-    storage = settings.storage
-    storage.create_folders()
+    settings.storage.create_folders()
+    registry, loaded = new_registry(), asyncio.Event()
+    handler = ScanHandler(Jobs(client, settings.keys), settings.storage, child, ScanMetrics(registry))
+    consumer = Consumer(
+        client,
+        stream=settings.keys.scans,
+        group=PROCESSORS,
+        dead_stream=settings.keys.dead,
+        handler=handler.process,
+        on_dead=handler.give_up,
+        lease_ms=settings.lease_ms,
+        max_deliveries=settings.max_deliveries,
+        grace_s=settings.grace_s,
+        log_fields=("job_id", "scan_id"),
+        observers=(DeliveryMetrics(settings.keys.prefix, registry),),
+    )
+    checks: dict[str, Check] = {"network": _check(loaded), "redis": partial(why_unavailable, client)}
     try:
-        if not await _warmed(child, stop):
-            return
-        await wait_until_ready(client, stop)
-        await warn_unless_durable(client)
-        handler = ScanHandler(Jobs(client, settings.keys), storage, child)
-        consumer = Consumer(
-            client,
-            stream=settings.keys.scans,
-            group=PROCESSORS,
-            dead_stream=settings.keys.dead,
-            handler=handler.process,
-            on_dead=handler.give_up,
-            lease_ms=settings.lease_ms,
-            max_deliveries=settings.max_deliveries,
-            grace_s=settings.grace_s,
-            log_fields=("job_id", "scan_id"),
-        )
-        log.info("processor.ready", model=settings.model, took_s=round(time.perf_counter() - started, 1))
-        await consumer.run(stop)
+        async with listening(
+            host=settings.host, port=settings.metrics_port, checks=checks, registry=registry
+        ):
+            if not await _warmed(child, stop):
+                return
+            loaded.set()
+            await wait_until_ready(client, stop)
+            await warn_unless_durable(client)
+            took_s = round(time.perf_counter() - started, 1)
+            log.info("processor.ready", model=settings.model, took_s=took_s)
+            await consumer.run(stop)
     finally:
         child.close()
         await client.aclose()
+
+
+def _check(loaded: asyncio.Event) -> Check:
+    async def check() -> str | None:
+        return None if loaded.is_set() else "Expected the network to be loaded; it is being loaded."
+
+    return check
 
 
 async def _warmed(child: DetectionChild, stop: asyncio.Event) -> bool:

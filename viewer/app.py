@@ -10,10 +10,12 @@ from aiohttp import web
 
 from pipeline import logging
 from pipeline.errors import ConfigurationError
+from pipeline.metrics import new_registry
 from pipeline.service import exit_for
 from pipeline.settings import load
 from pipeline.storage import Storage
-from pipeline.web.app import Check, build_app, run
+from pipeline.web.app import build_app, run
+from pipeline.web.health import Check
 from viewer.access import Access
 from viewer.files import Files
 from viewer.papaya_page import PapayaPage
@@ -36,7 +38,11 @@ def build(settings: ViewerSettings) -> web.Application:
         raise ConfigurationError(
             f"Expected Papaya in {_ASSETS / 'vendor'}, found none. Run viewer/build-assets, which needs npm."
         )
-    app = build_app(templates=_HERE / "templates", checks={"disk": _disk(settings.storage)})
+    app = build_app(
+        templates=_HERE / "templates",
+        checks={"disk": _disk(settings.storage)},
+        registry=new_registry(),
+    )
     access = Access(settings.tokens, settings.storage)
     app.router.add_get("/r/{token}", ResultPage(access).serve)
     app.router.add_get("/r/{token}/papaya/{scan_id}", PapayaPage(access).serve)

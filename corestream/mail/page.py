@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 from markupsafe import Markup, escape
 
 from corestream.mail.mailbox import Mail, Mailbox
+from pipeline.metrics import new_registry
 from pipeline.web.app import PAGE_CSP, build_app
 from pipeline.web.pages import render
 from pipeline.web.problems import ProblemError
@@ -40,7 +41,7 @@ def build_page(mailbox: Mailbox, host: str) -> web.Application:
         mailbox: What it shows.
         host: The address it will be served at.
     """
-    app = build_app(templates=_HERE / "templates", checks={})
+    app = build_app(templates=_HERE / "templates", checks={}, registry=new_registry())
     app[_MAILBOX] = mailbox
     if _is_loopback(host):
         app.middlewares.append(_refuse_other_names)

@@ -21,6 +21,7 @@ from processor.settings import ProcessorSettings
 from viewer.settings import ViewerSettings
 
 _LOCAL = "127.0.0.1"
+_LAST_PORT = 65_535
 _GRACE_S = 40
 """Above the time that ingest and viewer give running requests, and the notifier a running mail."""
 _BEYOND_GRACE_S = 10
@@ -59,7 +60,8 @@ def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan
     Args:
         data: Where everything lies; made if need be.
         host: Address that ingest and viewer listen on.
-        port: Of ingest; the viewer takes the next, the page of caught mails the one after.
+        port: Of ingest; the viewer takes the next, the page of caught mails the one after, then come the
+            metrics of the notifier and of each processor, where these ports are free.
         workers: Number of processors.
 
     Yields:
@@ -104,22 +106,34 @@ def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan
                 "ingest": f"http://{_shown(host)}:{port}/readyz",
                 "viewer": f"http://{_shown(host)}:{port + 1}/readyz",
             },
-            services=(*services, *_own_services(workers, settings.grace_s)),
+            services=(*services, *_own_services(workers, settings.grace_s, port + 3)),
         )
 
 
 # Stages: what takes work in is stopped first, what the others lean on last.
 
 
-def _own_services(workers: int, processor_grace_s: float) -> list[Service]:
+def _own_services(workers: int, processor_grace_s: float, metrics_port: int) -> list[Service]:
     processors = ["processor"] if workers == 1 else [f"processor-{n}" for n in range(1, workers + 1)]
+
+    def at(port: int) -> dict[str, str]:
+        return {PREFIX + "METRICS_PORT": str(port) if port <= _LAST_PORT else "0"}
+
     return [
         *(Service(name, service_command(name), stage=0, grace_s=_GRACE_S) for name in ("ingest", "viewer")),
         *(
-            Service(name, service_command("processor"), stage=0, grace_s=processor_grace_s + _BEYOND_GRACE_S)
-            for name in processors
+            Service(
+                name,
+                service_command("processor"),
+                stage=0,
+                grace_s=processor_grace_s + _BEYOND_GRACE_S,
+                settings=at(metrics_port + number),
+            )
+            for number, name in enumerate(processors, start=1)
         ),
-        Service("notifier", service_command("notifier"), stage=1, grace_s=_GRACE_S),
+        Service(
+            "notifier", service_command("notifier"), stage=1, grace_s=_GRACE_S, settings=at(metrics_port)
+        ),
     ]
 
 

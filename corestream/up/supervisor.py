@@ -7,9 +7,9 @@ import os
 import signal
 import time
 from asyncio.subprocess import Process
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import IO, Self
 
@@ -36,12 +36,14 @@ class Service:
         command: Its command line.
         stage: Services of a lower stage are stopped, and have ended, before those of a higher one are asked.
         grace_s: How long it may take to end after SIGTERM before it is killed.
+        settings: Of this one alone, over the environment of this process: variables with their values.
     """
 
     name: str
     command: tuple[str, ...]
     stage: int
     grace_s: float = 10
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 class Supervisor:
@@ -120,6 +122,7 @@ class _Child:
     async def _run(self) -> int:
         self._process = await asyncio.create_subprocess_exec(
             *tethered(self.service.command),
+            env=os.environ | self.service.settings,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=self._output,
             stderr=self._output,

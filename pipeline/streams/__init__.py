@@ -10,7 +10,13 @@ Needs Redis 6.2 or any Valkey. Knows nothing of what the entries mean.
 
 from redis.exceptions import RedisError
 
-from pipeline.streams.client import connect, durability_warnings, wait_until_ready, warn_unless_durable
+from pipeline.streams.client import (
+    connect,
+    durability_warnings,
+    wait_until_ready,
+    warn_unless_durable,
+    why_unavailable,
+)
 from pipeline.streams.consumer import Consumer
 from pipeline.streams.dead import DeadLetter, DeadLetters
 from pipeline.streams.delivery import Delivery, Reason, Source
@@ -45,4 +51,5 @@ __all__ = [
     "read_stats",
     "wait_until_ready",
     "warn_unless_durable",
+    "why_unavailable",
 ]

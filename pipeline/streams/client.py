@@ -21,6 +21,8 @@ BLOCK_MS = 1000
 """Longest blocking read: how long a consumer takes to notice that it shall stop."""
 SOCKET_TIMEOUT_S = 5.0
 """Above BLOCK_MS, or a quiet stream would look like a dead server."""
+PING_TIMEOUT_S = 2.0
+"""Whoever asks whether a service is ready wants to know soon."""
 MAX_CONNECTIONS = 1000
 """A pool refuses beyond this; redis-py's 100 is too few for one blocked reader a browser."""
 
@@ -61,6 +63,16 @@ def connect(url: str) -> Redis:
         retry=Retry(NoBackoff(), 0),
         max_connections=MAX_CONNECTIONS,
     )
+
+
+async def why_unavailable(client: Redis) -> str | None:
+    """Return what is wrong with Redis, asked at most `PING_TIMEOUT_S`; None if it answers."""
+    try:
+        async with asyncio.timeout(PING_TIMEOUT_S):
+            await client.ping()
+    except (RedisError, OSError) as error:
+        return f"Expected Redis to answer, but: {str(error) or 'it is silent'}."
+    return None
 
 
 async def wait_until_ready(client: Redis, stop: asyncio.Event) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from prometheus_client import CollectorRegistry
 
 from pipeline.errors import ConfigurationError
-from pipeline.web import pages, problems
+from pipeline.metrics import HttpMetrics
+from pipeline.web import health, pages, problems
+from pipeline.web.health import Check, Refresh
 
 log = structlog.get_logger()
 
@@ -30,10 +32,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
-_HEALTH_ROUTES = ("/healthz", "/readyz")
-
-Check = Callable[[], Awaitable[str | None]]
-"""A readiness check: None where all is well, else what is wrong."""
+_METRICS = web.AppKey("metrics", HttpMetrics)
 
 
 async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None:
@@ -50,47 +49,42 @@ async def _log_request(request: web.Request, handler: Handler) -> web.StreamResp
     answer = await handler(request)
     resource = request.match_info.route.resource
     route = resource.canonical if resource else None
-    if route in _HEALTH_ROUTES and answer.status == HTTPStatus.OK:
+    took_s = time.perf_counter() - started
+    request.app[_METRICS].answered(method=request.method, route=route, status=answer.status, took_s=took_s)
+    if route in health.ROUTES and answer.status == HTTPStatus.OK:
         return answer  # asked every few seconds: only a bad answer is news
     log.info(
         "http.answered",
         method=request.method,
         route=route,
         status=answer.status,
-        took_ms=round((time.perf_counter() - started) * 1000, 1),
+        took_ms=round(took_s * 1000, 1),
     )
     return answer
 
 
-def build_app(*, templates: Path, checks: Mapping[str, Check]) -> web.Application:
-    """Return an application with pages, problem documents, headers and health.
+def build_app(
+    *,
+    templates: Path,
+    checks: Mapping[str, Check],
+    registry: CollectorRegistry,
+    refresh: Refresh | None = None,
+) -> web.Application:
+    """Return an application with pages, problem documents, headers, health and metrics.
 
     Args:
         templates: The service's own templates.
         checks: What `readyz` asks, by name.
+        registry: What `metrics` shows.
+        refresh: Is awaited before it is shown.
     """
-    app = web.Application(middlewares=[_log_request, problems.middleware])
+    metrics = HttpMetrics(registry)
+    app = web.Application(middlewares=[_log_request, problems.middleware(metrics)])
+    app[_METRICS] = metrics
     app.on_response_prepare.append(_add_headers)
     pages.setup(app, templates)
 
-    async def healthz(_request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
-    async def readyz(_request: web.Request) -> web.Response:
-        answers = dict(
-            zip(checks, await asyncio.gather(*(check() for check in checks.values())), strict=True)
-        )
-        ready = not any(answers.values())
-        return web.json_response(
-            {
-                "status": "ready" if ready else "not ready",
-                "checks": {k: v or "ok" for k, v in answers.items()},
-            },
-            status=200 if ready else 503,
-        )
-
-    for route, health in zip(_HEALTH_ROUTES, (healthz, readyz), strict=True):
-        app.router.add_get(route, health)
+    health.add_routes(app, checks=checks, registry=registry, refresh=refresh)
     return app
 
 

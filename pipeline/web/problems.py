@@ -7,9 +7,10 @@ from http import HTTPStatus
 
 import structlog
 from aiohttp import web
-from aiohttp.typedefs import Handler
+from aiohttp.typedefs import Handler, Middleware
 
 from pipeline.errors import CorestreamError, JobNotFoundError, LinkExpiredError, LinkInvalidError
+from pipeline.metrics import HttpMetrics
 from pipeline.web.pages import render
 
 log = structlog.get_logger()
@@ -91,14 +92,20 @@ def _as_problem(error: Exception) -> ProblemError:
     )
 
 
-@web.middleware
-async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn every error of a handler into a problem document."""
-    try:
-        return await handler(request)
-    except web.HTTPException as error:
-        if error.status < HTTPStatus.BAD_REQUEST:  # redirects and the like are answers, not errors
-            raise
-        return response(request, _as_problem(error))
-    except Exception as error:  # noqa: BLE001 - the edge of the service: whatever it is, the client gets words
-        return response(request, _as_problem(error))
+def middleware(metrics: HttpMetrics) -> Middleware:
+    """Return what turns every error of a handler into a problem document, and counts it."""
+
+    @web.middleware
+    async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            if error.status < HTTPStatus.BAD_REQUEST:  # redirects and the like are answers, not errors
+                raise
+            problem = _as_problem(error)
+        except Exception as error:  # noqa: BLE001 - the edge of the service: whatever it is, the client gets words
+            problem = _as_problem(error)
+        metrics.refused(problem.code)
+        return response(request, problem)
+
+    return answer_errors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
+from corestream.up.ports import free_ports
 from ingest.app import build
 from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
@@ -21,8 +22,10 @@ from notifier.worker import serve
 from pipeline.errors import ScanRefusedError
 from pipeline.jobs import Jobs
 from pipeline.keys import PROCESSORS, Keys
+from pipeline.metrics import DeliveryMetrics, ScanMetrics, new_registry
 from pipeline.storage import Storage
 from pipeline.streams import Consumer, DeadLetters, connect
+from pipeline.web.health import listening
 from processor.child import DetectionChild
 from processor.worker import ScanHandler
 from tests.support.nifti_files import compressed, good
@@ -67,6 +70,7 @@ class System:
         smtp: Where mails arrive.
         network: Stands in for the network.
         processor: The name of the consumer that runs scans.
+        workers: Where processor and notifier tell of themselves.
     """
 
     settings: IngestSettings
@@ -76,6 +80,7 @@ class System:
     smtp: SmtpServer
     network: StandIn
     processor: str
+    workers: Mapping[str, str]
 
     @property
     def storage(self) -> Storage:
@@ -130,6 +135,7 @@ async def running_system(folder: Path, redis_url: str, **changed: Any) -> AsyncI
     settings = IngestSettings(secret_key=SECRET, redis_url=redis_url, data_dir=folder / "data", **changed)
     client, network, stop = connect(redis_url), StandIn(), asyncio.Event()
     network.let_go.set()
+    registry, mails_port, scans_port = new_registry(), free_ports(), free_ports()
     server = TestServer(build(settings))
     await server.start_server()
     async with running_smtp() as smtp, ClientSession(server.make_url("/")) as http:
@@ -139,8 +145,14 @@ async def running_system(folder: Path, redis_url: str, **changed: Any) -> AsyncI
             data_dir=settings.data_dir,
             smtp_url=SecretStr(smtp.url),
             lease_ms=300,
+            metrics_port=mails_port,
         )
-        handler = ScanHandler(Jobs(client, settings.keys), settings.storage, cast("DetectionChild", network))
+        handler = ScanHandler(
+            Jobs(client, settings.keys),
+            settings.storage,
+            cast("DetectionChild", network),
+            ScanMetrics(registry),
+        )
         processor = Consumer(
             client,
             stream=settings.keys.scans,
@@ -149,11 +161,17 @@ async def running_system(folder: Path, redis_url: str, **changed: Any) -> AsyncI
             handler=handler.process,
             on_dead=handler.give_up,
             lease_ms=300,
+            observers=(DeliveryMetrics(settings.keys.prefix, registry),),
         )
         tasks = [asyncio.create_task(work(stop)) for work in (processor.run, lambda s: serve(mails, s))]
+        workers = {
+            "processor": f"http://127.0.0.1:{scans_port}",
+            "notifier": f"http://127.0.0.1:{mails_port}",
+        }
         try:
-            origin = str(server.make_url("/")).rstrip("/")
-            yield System(settings, origin, client, http, smtp, network, processor.name)
+            async with listening(host="127.0.0.1", port=scans_port, checks={}, registry=registry):
+                origin = str(server.make_url("/")).rstrip("/")
+                yield System(settings, origin, client, http, smtp, network, processor.name, workers)
         finally:
             network.let_go.set()
             stop.set()

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
+from prometheus_client import CollectorRegistry
 from pydantic.fields import FieldInfo
 
 from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
+from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS, PROCESSORS, Keys
+from pipeline.metrics import (
+    DeliveryMetrics,
+    HttpMetrics,
+    InstallationMetrics,
+    MailMetrics,
+    ScanMetrics,
+    UploadMetrics,
+)
 from pipeline.settings import PREFIX, PipelineSettings
+from pipeline.streams import connect
 from processor.settings import ProcessorSettings
 from viewer.settings import ViewerSettings
 
@@ -53,3 +65,18 @@ def test_the_keys_to_look_at_are_the_code_s() -> None:
     assert named == {keys.scans, keys.results, keys.dead, keys.job("<job_id>"), keys.timeline("<job_id>")}
     assert f"XPENDING {keys.scans} {PROCESSORS} " in PAGE
     assert f"XPENDING {keys.results} {NOTIFIERS} " in PAGE
+
+
+def test_the_table_of_metrics_is_the_code_s() -> None:
+    """Every metric with its type and its labels, and none that nobody counts."""
+    registry = CollectorRegistry()
+    for group in (HttpMetrics, UploadMetrics, ScanMetrics, MailMetrics):
+        group(registry)
+    DeliveryMetrics("", registry)
+    InstallationMetrics(Jobs(connect("redis://"), Keys("")).read_streams, lambda: 0, registry)
+    expected = {}
+    for metric in cast("dict[Any, list[str]]", registry._collector_to_names):
+        name = f"{metric._name}_total" if metric._type == "counter" else metric._name
+        expected[name] = (metric._type, ", ".join(f"`{label}`" for label in metric._labelnames))
+    rows = re.findall(r"^\| `(corestream_\w+)` \| (\w+) \| (.*?) ?\|", PAGE, re.MULTILINE)
+    assert {name: (kind, labels) for name, kind, labels in rows} == expected
