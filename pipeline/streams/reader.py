@@ -25,9 +25,7 @@ STALL_LEASES = 0.5
 for abandoned; a blocked read that ends this much too late shows it in time."""
 REAP_EVERY_S = 600.0
 DEAD_CONSUMER_MS = 3_600_000
-"""Before Redis 7.2 a read that finds nothing neither makes a consumer nor counts as its activity, so a living
-consumer that was given nothing for an hour is reaped too. That does no harm: it holds nothing, its blocked
-read goes on, and the next entry makes it anew."""
+"""Every sweep, and every renewal, tells Redis that a consumer lives; one silent for an hour is dead."""
 
 
 class Reader:

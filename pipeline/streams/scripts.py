@@ -29,11 +29,11 @@ LOOKS_PER_SLOT = 10
 """Pending entries looked at in one step, as XAUTOCLAIM has it: Redis does nothing else meanwhile."""
 
 # KEYS[1] = stream; ARGV = group, consumer, entry id, delivery count, ...
-# A group that is gone (DEL, FLUSHALL) owns nothing.
+# A group that is gone (DEL, FLUSHALL) owns nothing. tostring is for fakeredis, whose errors are no strings.
 _OWN = """
 local own = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])
 if own.err then
-  if string.find(own.err, 'NOGROUP', 1, true) then return 0 end
+  if string.find(tostring(own.err), 'NOGROUP', 1, true) then return 0 end
   return own
 end
 if #own == 0 or own[1][4] ~= tonumber(ARGV[4]) then return 0 end
@@ -78,7 +78,11 @@ redis.call('XADD', KEYS[2], '*', unpack(fields))
 
 # Appends {id, count, fields, former owner} to `taken`, or to `gone` the id of an entry that was deleted while
 # pending. An item of XPENDING is {id, owner, idle time in ms, count}.
+#
+# The read behind every id delivers nothing. It makes the consumer known and its `idle` small: before Redis
+# 7.2 a read of new entries that finds none does neither, and a consumer that waits would look dead.
 _TAKE = """
+redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'COUNT', 1, 'STREAMS', KEYS[1], '18446744073709551615-0')
 local taken, gone = {}, {}
 local function take(pending, started)
   local id, owner, count = pending[1], pending[2], pending[4] + started

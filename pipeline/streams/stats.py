@@ -26,8 +26,7 @@ class StreamStats:
         oldest_ms: Age of the oldest entry, in ms; 0 if there is none.
         oldest_idle_ms: Longest time since a pending entry was renewed; above the lease its owner is dead.
         max_deliveries: Highest delivery count of a pending entry; 0 if nothing is pending.
-        consumers: Consumers known to the group, dead ones that were not yet reaped included. Before Redis 7.2
-            not those that were given nothing yet, or nothing for an hour: no count of the living.
+        consumers: Consumers known to the group, those included that died within the last hour.
         dead: Dead letters.
     """
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import structlog
 
 from tests.support.redis_server import RedisServer, running_redis
-from tests.support.stream_bench import Bench
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +35,3 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
 def redis_url(redis_server: RedisServer) -> str:
     """Its address."""
     return redis_server.url
-
-
-@pytest.fixture
-async def stream_bench(redis_url: str) -> AsyncIterator[Bench]:
-    """A stream with consumers on record; leases of half a second."""
-    bench = Bench(redis_url)
-    yield bench
-    await bench.close()

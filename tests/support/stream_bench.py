@@ -50,8 +50,16 @@ ERRORS = {"transient": TransientError, "permanent": PermanentError, "bug": ZeroD
 class Bench:
     """One stream, its group, and the record of what its consumers did."""
 
-    def __init__(self, url: str, *, lease_ms: int = 500, grace_s: float = 0.2) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        lease_ms: int = 500,
+        grace_s: float = 0.2,
+        connect: Callable[[str], Redis] = connect,
+    ) -> None:
         self.url = url
+        self._connect = connect
         self.lease_ms = lease_ms
         self.lease_s = lease_ms / 1000
         self.grace_s = grace_s
@@ -75,7 +83,7 @@ class Bench:
         observers: tuple[Observer, ...] = (),
     ) -> Consumer:
         """Return a consumer that does what the entry says, unless handlers are given."""
-        client = connect(url) if url else self.client
+        client = self._connect(url) if url else self.client
         self._clients.append(client)
         return Consumer(
             client,

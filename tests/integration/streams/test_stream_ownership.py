@@ -46,8 +46,8 @@ async def _assert_powerless(bench: Bench, scripts: Scripts, stale: Delivery, own
     assert await bench.client.xlen(STREAM) == 0
 
 
-async def test_a_former_owner_cannot_touch_what_another_consumer_holds(stream_bench: Bench) -> None:
-    """Not even when the count is the same again, because the first delivery was handed back uncounted."""
+async def test_finishing_is_fenced_in_one_step(stream_bench: Bench) -> None:
+    """Rule 8: a former owner changes nothing, also when an uncounted hand-back left the count the same."""
     scripts = Scripts(stream_bench.client)
     stale = await _delivered(stream_bench, "first")
     assert await scripts.hand_back(stale, idle_ms=0, counted=False)
@@ -75,8 +75,8 @@ async def test_nothing_is_owned_when_the_group_is_gone(stream_bench: Bench) -> N
     assert await stream_bench.client.keys("*") == []
 
 
-async def test_a_renewal_restarts_the_clock_and_counts_nothing(stream_bench: Bench) -> None:
-    """What is renewed is not idle; its delivery count stays that of its starts."""
+async def test_a_lease_is_renewed_by_its_owner_alone_and_counts_nothing(stream_bench: Bench) -> None:
+    """Rule 6: what is renewed is not idle and no start; a stalled former owner does not steal it back."""
     scripts = Scripts(stream_bench.client)
     delivery = await _delivered(stream_bench, "first")
     await stream_bench.client.xclaim(STREAM, GROUP, "first", 0, [delivery.entry_id], idle=60_000, justid=True)
@@ -84,6 +84,11 @@ async def test_a_renewal_restarts_the_clock_and_counts_nothing(stream_bench: Ben
     (pending,) = await stream_bench.client.xpending_range(STREAM, GROUP, "-", "+", 10)
     assert pending["times_delivered"] == 1
     assert int(pending["time_since_delivered"]) < 10_000
+    owner = await _claim(scripts, "second")
+    assert not await scripts.renew(delivery)
+    (pending,) = await stream_bench.client.xpending_range(STREAM, GROUP, "-", "+", 10)
+    assert (pending["consumer"], pending["times_delivered"]) == ("second", 2)
+    assert await scripts.renew(owner)
 
 
 async def test_after_an_outage_the_living_have_half_a_lease_to_renew(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import signal
 
+import pytest
+
 from pipeline.streams.scripts import HANDED_BACK, Scripts
 from tests.support.stream_bench import GROUP, STREAM, Bench
 
 
-async def test_sigterm_hands_back_what_outlasts_the_grace_uncounted(stream_bench: Bench) -> None:
-    """The entry is claimable at once, its next start is the first again, and the process exits cleanly."""
+@pytest.mark.usefixtures("redis_server")  # needs processes of their own
+async def test_sigterm_drains_then_hands_back_uncounted(stream_bench: Bench) -> None:
+    """Rule 12: the entry is claimable at once, its next start is the first again, the process exits 0."""
     stream_bench.lease_ms = 10_000
     with stream_bench.process() as stopped:
         entry_id = await stream_bench.add(seconds="1")
@@ -50,8 +53,19 @@ async def test_a_consumer_that_stops_leaves_no_name_behind(stream_bench: Bench) 
     assert [(c["name"], c["pending"]) for c in consumers] == [(HANDED_BACK, 1)]
 
 
+async def test_a_consumer_that_waits_is_known_to_be_alive(stream_bench: Bench) -> None:
+    """Before Redis 7.2 a read that finds nothing leaves no trace; every sweep does, so it is never idle."""
+    consumer = stream_bench.consumer()
+    async with stream_bench.consuming(consumer):
+        for _ in range(10):
+            await asyncio.sleep(stream_bench.lease_s / 4)
+            (known,) = await stream_bench.client.xinfo_consumers(STREAM, GROUP)
+            assert known["name"] == consumer.name
+            assert known["idle"] < stream_bench.lease_ms
+
+
 async def test_a_living_consumer_that_is_reaped_goes_on(stream_bench: Bench) -> None:
-    """Redis 7.0 takes one whose reads find nothing for idle: reaped while it waits, it loses nothing."""
+    """Were it ever taken for dead, by a server that stood still for an hour, it would lose nothing."""
     scripts = Scripts(stream_bench.client)
     async with stream_bench.consuming(stream_bench.consumer()):
         await stream_bench.add(number="1")
@@ -66,10 +80,8 @@ async def test_a_living_consumer_that_is_reaped_goes_on(stream_bench: Bench) -> 
     assert second in await stream_bench.finished()
 
 
-async def test_the_names_of_dead_consumers_are_reaped_unless_something_is_pending(
-    stream_bench: Bench,
-) -> None:
-    """Deleting a consumer deletes its pending entries, so that those with any are left to the sweep."""
+async def test_dead_consumers_are_reaped_unless_something_is_pending(stream_bench: Bench) -> None:
+    """Rule 19: deleting a consumer deletes its pending entries, so one with any is left to the sweep."""
     await stream_bench.add(number="1")
     await stream_bench.client.xreadgroup(GROUP, "holds-one", {STREAM: ">"})
     await stream_bench.client.xgroup_createconsumer(STREAM, GROUP, "holds-none")
