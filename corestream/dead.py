@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -13,6 +12,7 @@ from rich.table import Table
 from corestream.console import ExitStatus, err, fail, out, print_json
 from corestream.installation import DEFAULT_DATA, DataOption, Installation, on_installation
 from pipeline.errors import JobNotFoundError
+from pipeline.letters import letter_document
 from pipeline.retry import NotRetriedError, retry
 from pipeline.streams import DeadLetter
 
@@ -33,7 +33,7 @@ def list_letters(
     """List what was given up, newest first."""
     letters = on_installation(data, lambda found: found.dead.list(limit))
     if as_json:
-        print_json([_document(letter) for letter in letters])
+        print_json([letter_document(letter) for letter in letters])
     elif not letters:
         out.print("Nothing was given up.")
     else:
@@ -46,7 +46,7 @@ def show_letter(dead_id: IdArgument, data: DataOption = DEFAULT_DATA, *, as_json
     letter = on_installation(data, lambda found: found.dead.show(_checked(dead_id)))
     if letter is None:
         fail(_none_of(dead_id))
-    document = _document(letter)
+    document = letter_document(letter)
     if as_json:
         print_json(document)
         return
@@ -114,7 +114,7 @@ async def _retry(found: Installation, dead_id: str | None) -> list[dict[str, str
 
 def _table(letters: list[DeadLetter]) -> Table:
     table = Table("id", "given up at", "what", "job", "scan", "starts", "why", box=None, pad_edge=False)
-    for letter in map(_document, letters):
+    for letter in map(letter_document, letters):
         fields = letter["fields"]
         names = (fields.get(name, "") for name in ("type", "job_id", "scan_id"))
         row = (letter["dead_id"], letter["failed_at"], *names, str(letter["deliveries"]), letter["error"])
@@ -122,22 +122,6 @@ def _table(letters: list[DeadLetter]) -> Table:
     for column in table.columns[:-1]:
         column.no_wrap = True  # what is copied must be whole
     return table
-
-
-def _document(letter: DeadLetter) -> dict[str, Any]:
-    """Return a letter as JSON can say it; bytes that are no text become backslash escapes."""
-    return {name: _sayable(value) for name, value in asdict(letter).items()}
-
-
-def _sayable(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can say
-    match value:
-        case str():
-            return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        case dict():
-            return {_sayable(name): _sayable(each) for name, each in value.items()}
-        case list() | tuple():
-            return [_sayable(each) for each in value]
-    return value
 
 
 def _print_fact(name: str, value: object) -> None:

@@ -14,6 +14,8 @@ import structlog
 from aiohttp import web
 
 from ingest.access import Access
+from ingest.admin.access import Admin
+from ingest.admin.letters import Letters
 from ingest.documents import json_response
 from ingest.pages import Pages
 from ingest.settings import IngestSettings
@@ -29,7 +31,14 @@ from pipeline.metrics import InstallationMetrics, UploadMetrics, new_registry
 from pipeline.service import exit_for
 from pipeline.settings import load
 from pipeline.storage import Storage
-from pipeline.streams import connect, ensure_group, wait_until_ready, warn_unless_durable, why_unavailable
+from pipeline.streams import (
+    DeadLetters,
+    connect,
+    ensure_group,
+    wait_until_ready,
+    warn_unless_durable,
+    why_unavailable,
+)
 from pipeline.web.app import build_app, run
 from pipeline.web.health import Check
 
@@ -83,6 +92,7 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         refresh=InstallationMetrics(jobs.read_streams, storage.free_bytes, registry).refresh,
     )
     app.cleanup_ctx.append(lifetime)
+    _add_admin_routes(app, Letters(Admin(settings), DeadLetters(client, keys.dead), jobs, storage))
     _add_routes(
         app,
         Submissions(
@@ -107,6 +117,13 @@ def _add_routes(
     app.router.add_get("/jobs/{job_id}", pages.job)
     app.router.add_post("/api/jobs", submissions.post)
     app.router.add_get("/api/jobs/{job_id}", read_job)
+
+
+def _add_admin_routes(app: web.Application, letters: Letters) -> None:
+    app.router.add_get("/api/dead", letters.get_list)
+    app.router.add_get("/api/dead/{dead_id}", letters.get)
+    app.router.add_post("/api/dead/{dead_id}/retry", letters.post_retry)
+    app.router.add_delete("/api/dead/{dead_id}", letters.delete)
 
 
 def _storage(settings: IngestSettings) -> Storage:

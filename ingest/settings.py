@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from pipeline.settings import INGEST_PORT, PipelineSettings
 
 _MIB = 1024**2
+MIN_ADMIN_TOKEN_LENGTH = 16
+"""Characters; of random ones, more than can be guessed."""
 
 
 class IngestSettings(PipelineSettings):
@@ -22,3 +24,5 @@ class IngestSettings(PipelineSettings):
     """Submissions are refused while so many scans wait or run."""
     min_free_bytes: int = Field(default=1024 * _MIB, ge=0)
     """Uploads never take the disk below this; results, mails and Redis's append-only file need it."""
+    admin_token: SecretStr | None = Field(default=None, min_length=MIN_ADMIN_TOKEN_LENGTH)
+    """Opens the monitor page and the dead letters; without it nobody sees them."""

@@ -99,7 +99,7 @@ def load(settings: type[SettingsT]) -> SettingsT:
             if e["type"] == "missing":
                 lines.append(f"{variable} is not set. {_hint(field)}")
             else:
-                shown = "(hidden)" if field in {"secret_key", "smtp_url"} else repr(e["input"])
+                shown = "(hidden)" if field in {"secret_key", "smtp_url", "admin_token"} else repr(e["input"])
                 lines.append(f"{variable} is {shown}: {e['msg']}. {_hint(field)}")
         raise ConfigurationError("\n".join(line.strip() for line in lines)) from error
 
@@ -110,6 +110,8 @@ def _hint(field: str) -> str:
             f"Set it to at least {MIN_SECRET_LENGTH} random characters, the same for every service "
             "(python3 -c 'import secrets; print(secrets.token_hex())')."
         )
+    if field == "admin_token":
+        return "Set it to random characters (python3 -c 'import secrets; print(secrets.token_hex())')."
     if field == "smtp_url":
         return "Set it to the mail server, like smtp://user:password@mail.example:587?starttls=required"
     return ""

@@ -13,6 +13,7 @@ from pipeline.errors import CorestreamError
 from pipeline.storage import fsync_directory
 
 SECRET_FILE = "secret.key"  # noqa: S105 - the name of the file, not what it holds
+ADMIN_FILE = "admin.token"
 _LOCK_FILE = "up.lock"
 
 
@@ -44,12 +45,16 @@ def claimed(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def secret_key(folder: Path) -> str:
-    """Return the folder's key for signing links; it is made at the first call and kept (mode 0600).
+def kept_secret(folder: Path, name: str) -> str:
+    """Return a secret of the folder; it is made at the first call and kept (mode 0600).
 
-    Links stay valid over restarts only as long as the key is the same.
+    Links stay valid over restarts only as long as the key that signs them is the same.
+
+    Args:
+        folder: Claimed.
+        name: Of its file: `SECRET_FILE` or `ADMIN_FILE`.
     """
-    path = folder / SECRET_FILE
+    path = folder / name
     if not path.exists():
         part = path.with_suffix(".part")
         part.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from corestream.service_commands import service_command
 from corestream.up import redis_server
-from corestream.up.data_folder import claimed, secret_key
+from corestream.up.data_folder import ADMIN_FILE, SECRET_FILE, claimed, kept_secret
 from corestream.up.ports import free_ports, require_port
 from corestream.up.supervisor import Service
 from ingest.settings import IngestSettings
@@ -85,7 +85,8 @@ def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan
         catches_mail = not _configured("SMTP_URL")
         if catches_mail:
             services.append(_mail_catcher(folder, port + 2))
-        _provide("SECRET_KEY", secret_key(folder))
+        _provide("SECRET_KEY", kept_secret(folder, SECRET_FILE))
+        _provide("ADMIN_TOKEN", kept_secret(folder, ADMIN_FILE))
         _provide("PUBLIC_URL", f"http://{_shown(host)}:{port}")
         _provide("VIEWER_URL", f"http://{_shown(host)}:{port + 1}")
         _set("DATA_DIR", str(folder))

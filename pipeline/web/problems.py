@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from pipeline.errors import CorestreamError, JobNotFoundError, LinkExpiredError, LinkInvalidError
 from pipeline.metrics import HttpMetrics
+from pipeline.streams import RedisError
 from pipeline.web.pages import render
 
 log = structlog.get_logger()
@@ -63,7 +64,7 @@ def response(request: web.Request, problem: ProblemError) -> web.Response:
     return answer
 
 
-def _as_problem(error: Exception) -> ProblemError:
+def _as_problem(error: Exception) -> ProblemError:  # noqa: PLR0911 - one for each kind of error
     """Say any error of a handler in the terms of HTTP."""
     match error:
         case ProblemError():
@@ -74,6 +75,14 @@ def _as_problem(error: Exception) -> ProblemError:
             return ProblemError(status=410, code="link-expired", title="Link expired", detail=str(error))
         case JobNotFoundError():
             return ProblemError(status=410, code="job-gone", title="No longer here", detail=str(error))
+        case RedisError():
+            return ProblemError(
+                status=503,
+                code="redis-away",
+                title="Not ready",
+                detail="Expected Redis to answer, but it does not. Try again in a moment.",
+                headers={"Retry-After": "10"},
+            )
         case web.HTTPException():
             phrase = HTTPStatus(error.status).phrase
             return ProblemError(

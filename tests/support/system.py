@@ -35,6 +35,7 @@ from tests.support.waiting import eventually
 
 ADDRESS = "reader@hospital.example"
 SECRET = SecretStr("s" * 64)
+ADMIN = SecretStr("the-administrator's-own")
 WITHIN_S = 15.0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from corestream.up.data_folder import FolderInUseError, claimed, secret_key
+from corestream.up.data_folder import ADMIN_FILE, SECRET_FILE, FolderInUseError, claimed, kept_secret
 from corestream.up.redis_server import socket_path
 
 
@@ -30,13 +30,14 @@ def test_a_folder_can_be_claimed_again_after_it_was_left(tmp_path: Path) -> None
             pass
 
 
-def test_the_key_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path) -> None:
-    """Links made before a restart work after it."""
-    key = secret_key(tmp_path)
-    assert secret_key(tmp_path) == key
-    assert len(key) == 64
-    assert stat.S_IMODE((tmp_path / "secret.key").stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["secret.key"]
+@pytest.mark.parametrize("name", [SECRET_FILE, ADMIN_FILE])
+def test_a_secret_is_made_once_and_readable_by_its_owner_alone(tmp_path: Path, name: str) -> None:
+    """Links made before a restart work after it, and so does the administrator's token."""
+    secret = kept_secret(tmp_path, name)
+    assert kept_secret(tmp_path, name) == secret
+    assert len(secret) == 64
+    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_socket_whose_path_would_be_too_long_lies_elsewhere_in_private(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""For whoever runs the installation: the monitor page and the dead letters, behind ADMIN_TOKEN."""

@@ -1,0 +1,114 @@
+"""Dead letters over HTTP: the same steps as `corestream dead`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from ingest.admin.access import Admin
+from pipeline.jobs import Jobs
+from pipeline.letters import letter_document
+from pipeline.retry import NotRetriedError, retry
+from pipeline.storage import Storage
+from pipeline.streams import DeadLetter, DeadLetters
+from pipeline.web.problems import ProblemError
+
+log = structlog.get_logger()
+
+MAX_LISTED = 1000
+_DEFAULT_LISTED = 100
+_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Lists, shows, retries and drops dead letters.
+
+    Attributes:
+        admin: Checks who asks.
+        dead: The dead letters.
+        jobs: State of jobs.
+        storage: Where jobs lie.
+    """
+
+    admin: Admin
+    dead: DeadLetters
+    jobs: Jobs
+    storage: Storage
+
+    async def get_list(self, request: web.Request) -> web.Response:
+        """`GET /api/dead`: the newest, newest first."""
+        self.admin.require(request)
+        letters = await self.dead.list(_limit(request))
+        return web.json_response({"letters": [letter_document(letter) for letter in letters]})
+
+    async def get(self, request: web.Request) -> web.Response:
+        """`GET /api/dead/{dead_id}`: one of them."""
+        self.admin.require(request)
+        return web.json_response(letter_document(await self._letter(request)))
+
+    async def post_retry(self, request: web.Request) -> web.Response:
+        """`POST /api/dead/{dead_id}/retry`: put it back in line."""
+        self.admin.require(request)
+        return web.json_response({"entry_id": await self.retry(request)})
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """`DELETE /api/dead/{dead_id}`: delete it for good."""
+        self.admin.require(request)
+        await self.drop(request)
+        return web.Response(status=204)
+
+    async def retry(self, request: web.Request) -> str:
+        """Put the letter that an admitted request names back in line; returns the id of its new entry.
+
+        Raises:
+            ProblemError: There is none, or nothing is left to do for it.
+            JobNotFoundError: Its job has been deleted.
+        """
+        letter = await self._letter(request)
+        try:
+            entry_id = await retry(letter.dead_id, dead=self.dead, jobs=self.jobs, storage=self.storage)
+        except NotRetriedError as error:
+            raise ProblemError(
+                status=409, code="letter-not-retried", title="Not retried", detail=str(error)
+            ) from error
+        log.info("dead.retried", dead_id=letter.dead_id, entry_id=entry_id)
+        return entry_id
+
+    async def drop(self, request: web.Request) -> None:
+        """Delete the letter that an admitted request names.
+
+        Raises:
+            ProblemError: There is none.
+        """
+        letter = await self._letter(request)
+        await self.dead.drop(letter.dead_id)
+        log.info("dead.dropped", dead_id=letter.dead_id)
+
+    async def _letter(self, request: web.Request) -> DeadLetter:
+        dead_id = request.match_info["dead_id"]
+        letter = await self.dead.show(dead_id) if _ID.fullmatch(dead_id) else None
+        if letter is None:
+            raise ProblemError(
+                status=404,
+                code="letter-unknown",
+                title="No such dead letter",
+                detail="Expected the id of a dead letter as `GET /api/dead` lists it, received another: it "
+                "was retried or dropped, or never was.",
+            )
+        return letter
+
+
+def _limit(request: web.Request) -> int:
+    text = request.query.get("limit", str(_DEFAULT_LISTED))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LISTED:
+        raise ProblemError(
+            status=422,
+            code="limit-invalid",
+            title="Limit not valid",
+            detail=f"Expected a `limit` from 1 to {MAX_LISTED}, received another.",
+        )
+    return int(text)
