@@ -7,3 +7,6 @@ import os
 # times less CPU time than TensorFlow's own.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its greetings are no log records of ours
+# The matrices that NumPy multiplies here are small: a second thread would only spin, and add in another
+# order.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
