@@ -11,10 +11,11 @@ import multiprocessing
 import os
 import signal
 import threading
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -34,16 +35,56 @@ class DetectionTimeoutError(CorestreamError, TransientError):
     """Raised when a detection overran its time and was ended."""
 
 
+class Detection(Protocol):
+    """What the child process runs. Travels there pickled, with every call."""
+
+    def load(self) -> None:
+        """Get ready, so that the first scan need not wait."""
+
+    def detect(self, scan: Path, out_dir: Path, job_id: str, scan_id: str) -> None:
+        """Write the files of one volume's result, as `DetectionChild.detect` describes it."""
+
+
+@dataclass(frozen=True)
+class NetworkDetection:
+    """The detection by a network.
+
+    Attributes:
+        model: The network to load.
+    """
+
+    model: Model
+
+    # TensorFlow is imported inside the methods, which run in the child: the worker imports this module too.
+
+    def load(self) -> None:
+        """Load the network and trace its graph."""
+        _detector(self.model)
+
+    def detect(self, scan: Path, out_dir: Path, job_id: str, scan_id: str) -> None:
+        """Run the network on one volume."""
+        from processor.detect import detect_scan  # noqa: PLC0415
+
+        detect_scan(scan, out_dir, _detector(self.model), model=self.model, job_id=job_id, scan_id=scan_id)
+
+
+@cache
+def _detector(model: Model) -> Detector:
+    from processor.detect import load_detector  # noqa: PLC0415
+
+    return load_detector(model)
+
+
 class DetectionChild:
     """One warmed child process; it is replaced when it dies, and only the scan it ran is affected.
 
     Args:
-        model: The network to load.
+        detection: What it runs.
         timeout_s: A detection that takes longer is ended.
     """
 
-    def __init__(self, model: Model, timeout_s: float) -> None:
-        self._model = model
+    def __init__(self, detection: Detection, timeout_s: float) -> None:
+        self._detection = detection
         self._timeout_s = timeout_s
         self._pool = ProcessPool(
             max_workers=1,
@@ -52,8 +93,8 @@ class DetectionChild:
         )
 
     async def warm(self) -> None:
-        """Load the network and trace its graph, so that the first scan finds them ready."""
-        await asyncio.wrap_future(self._pool.schedule(_load_detector, args=(self._model,)))
+        """Load the network, so that the first scan finds it ready."""
+        await asyncio.wrap_future(self._pool.schedule(self._detection.load))
 
     async def detect(self, scan: Path, out_dir: Path, *, job_id: str, scan_id: str) -> None:
         """Run the detection of one volume; a cancelled call ends the child.
@@ -70,7 +111,7 @@ class DetectionChild:
             DetectionTimeoutError: It overran its time.
         """
         future = self._pool.schedule(
-            _detect, args=(self._model, scan, out_dir, job_id, scan_id), timeout=self._timeout_s
+            self._detection.detect, args=(scan, out_dir, job_id, scan_id), timeout=self._timeout_s
         )
         try:
             await asyncio.wrap_future(future)
@@ -100,23 +141,3 @@ def _prepare_process() -> None:
             os._exit(1)  # the parent was killed: its scan is another worker's now
 
     threading.Thread(target=follow_parent, daemon=True).start()
-
-
-# TensorFlow is imported inside the functions that run in the child: the worker imports this module too.
-
-
-@cache
-def _detector(model: Model) -> Detector:
-    from processor.detect import load_detector  # noqa: PLC0415
-
-    return load_detector(model)
-
-
-def _load_detector(model: Model) -> None:
-    _detector(model)
-
-
-def _detect(model: Model, scan: Path, out_dir: Path, job_id: str, scan_id: str) -> None:
-    from processor.detect import detect_scan  # noqa: PLC0415
-
-    detect_scan(scan, out_dir, _detector(model), model=model, job_id=job_id, scan_id=scan_id)

@@ -32,7 +32,7 @@ from pipeline.streams import (
     why_unavailable,
 )
 from pipeline.web.health import Check, listening
-from processor.child import DetectionChild
+from processor.child import Detection, DetectionChild, NetworkDetection
 from processor.models import resolve_model
 from processor.settings import ProcessorSettings
 
@@ -145,14 +145,14 @@ def _failure(reason: Reason, scan_id: str) -> Failure:
     )
 
 
-async def serve(settings: ProcessorSettings, stop: asyncio.Event) -> None:
+async def serve(settings: ProcessorSettings, stop: asyncio.Event, detection: Detection) -> None:
     """Process scans until asked to stop; then finish the running one, or hand it back.
 
     Raises:
-        ConfigurationError: The model is not there or not what it should be.
+        ConfigurationError: The model is not what it should be.
     """
     started = time.perf_counter()
-    child = DetectionChild(resolve_model(settings.model, settings.model_dir), settings.scan_timeout_s)
+    child = DetectionChild(detection, settings.scan_timeout_s)
     client = connect(settings.redis_url)
     settings.storage.create_folders()
     registry, loaded = new_registry(), asyncio.Event()
@@ -212,6 +212,7 @@ def main() -> None:
     try:
         settings = load(ProcessorSettings)
         logging.configure("processor", settings.log_format)
-        run_worker(lambda stop: serve(settings, stop))
+        model = resolve_model(settings.model, settings.model_dir)
+        run_worker(lambda stop: serve(settings, stop, NetworkDetection(model)))
     except ConfigurationError as error:
         exit_for(error)
