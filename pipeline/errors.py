@@ -11,7 +11,7 @@ from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.streams.errors import PermanentError
+from pipeline.streams.errors import PermanentError, TransientError, UnavailableError
 
 
 class CorestreamError(Exception):
@@ -32,6 +32,14 @@ class LinkExpiredError(CorestreamError):
 
 class JobNotFoundError(CorestreamError):
     """Raised when a job has no record on disk: it never was, or it has been deleted."""
+
+
+class NoRoomError(CorestreamError, UnavailableError):
+    """Raised when the disk has no room for an outcome; it is tried again until there is."""
+
+
+class MailUnderWayError(CorestreamError, TransientError):
+    """Raised when somebody else is sending the mail that one is about to send."""
 
 
 class Failure(BaseModel):

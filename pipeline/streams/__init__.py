@@ -21,7 +21,7 @@ from pipeline.streams.consumer import Consumer
 from pipeline.streams.dead import DeadLetter, DeadLetters
 from pipeline.streams.delivery import Delivery, Reason, Source
 from pipeline.streams.effect import Effect
-from pipeline.streams.errors import PermanentError, RetryRefusedError, TransientError
+from pipeline.streams.errors import PermanentError, RetryRefusedError, TransientError, UnavailableError
 from pipeline.streams.observation import Delivered, Ended, Observation, Observer, Outcome
 from pipeline.streams.publisher import ensure_group, publish
 from pipeline.streams.stats import StreamStats, read_stats
@@ -44,6 +44,7 @@ __all__ = [
     "Source",
     "StreamStats",
     "TransientError",
+    "UnavailableError",
     "connect",
     "durability_warnings",
     "ensure_group",

@@ -19,7 +19,7 @@ from pipeline.streams.backoff import Backoff, delay_s
 from pipeline.streams.client import is_unavailable
 from pipeline.streams.delivery import Delivery, Reason
 from pipeline.streams.effect import Effect
-from pipeline.streams.errors import LeaseLostError, PermanentError, TransientError
+from pipeline.streams.errors import LeaseLostError, PermanentError, TransientError, UnavailableError
 from pipeline.streams.lease import Lease, held
 from pipeline.streams.observation import Delivered, Ended, Observer, Outcome, log_ended, tell
 from pipeline.streams.reader import Reader
@@ -207,10 +207,10 @@ class Consumer:
     async def _retry(self, lease: Lease, delivery: Delivery, error: Exception) -> _End:
         """Hand back with a back-off, or dead-letter after the last start that an entry is entitled to.
 
-        That the handler could not reach Redis says nothing of the entry, so it does not count.
+        That something was away says nothing of the entry, so it does not count.
         """
         reason = _reason(delivery, error)
-        counted = not is_unavailable(error)
+        counted = not _says_nothing(error)
         if counted and delivery.count >= self._max_deliveries:
             return await self._bury(lease, delivery, reason)
         delay_ms = int(delay_s(delivery.count - 1, self._lease_ms * FIRST_DELAY_LEASES, self._lease_ms))
@@ -230,7 +230,9 @@ class Consumer:
             return await bury(await lease.run(self._on_dead(delivery, reason)))
         except LeaseLostError:
             raise
-        except Exception:
+        except Exception as error:
+            if _says_nothing(error):
+                return await self._retry(lease, delivery, error)
             log.exception("delivery.on_dead_failed")
             return await bury(Effect.none())
 
@@ -258,6 +260,11 @@ class Consumer:
         except (RedisError, OSError) as error:
             return _End("abandoned", {"error": str(error)})
         return _End("handed_back", {"retry_in_s": 0}) if owned else _End("lost")
+
+
+def _says_nothing(error: Exception) -> bool:
+    """Return whether an error says nothing of the entry: Redis, or what else is needed, was away."""
+    return isinstance(error, UnavailableError) or is_unavailable(error)
 
 
 def _reason(delivery: Delivery, error: Exception) -> Reason:

@@ -7,6 +7,10 @@ class TransientError(Exception):
     """Raised when the same entry may succeed later: it is handed back and redelivered after a back-off."""
 
 
+class UnavailableError(TransientError):
+    """Raised when what is missing is nothing of the entry's, a full disk say: its start does not count."""
+
+
 class PermanentError(Exception):
     """Raised when the entry can never succeed: it is dead-lettered at once."""
 
