@@ -9,8 +9,11 @@ end
 local function note(timeline, at, what, scan_id)
   redis.call('XADD', timeline, 'MAXLEN', '~', 1000, '*', 'at', at, 'what', what, 'scan_id', scan_id)
 end
-local function in_line(scans, entry)
-  return entry and #redis.call('XRANGE', scans, entry, entry) > 0
+local function in_line(stream, entry)
+  return entry and #redis.call('XRANGE', stream, entry, entry) > 0
+end
+local function announce(job, results, finished)
+  redis.call('HSET', job, 'announcement', publish(results, finished))
 end
 local function reopen(job, scan_id, mail)
   redis.call('HSET', job, 'state', 'open', 'mail', mail, scan_id .. ':state', 'waiting')
@@ -22,7 +25,8 @@ end
 # KEYS: job, timeline, scans, results. ARGV: a plan in JSON.
 # Safe to run any number of times: a scan that is in the stream, or has ended, is left alone, unless its files
 # say that it has been retried since. (That a failed scan has no failure on disk says less: the plan may have
-# been made before it failed.)
+# been made before it failed.) A job whose mail is due and whose announcement is not in the stream of results
+# is announced again: a mail leaves that stream in the same step in which it becomes `sent` or `failed` here.
 ENQUEUE = (
     _PUBLISH
     + """
@@ -53,6 +57,7 @@ for _, scan in ipairs(plan.scans) do
   elseif scan.outcome then
     redis.call('HSET', job, field, scan.outcome)
     redis.call('HINCRBY', job, 'remaining', -1)
+    note(timeline, plan.at, scan.outcome, scan.scan_id)
   else
     entry = publish(scans, scan.event)
     redis.call('HSET', job, field, 'waiting', scan.scan_id .. ':entry', entry)
@@ -62,7 +67,12 @@ for _, scan in ipairs(plan.scans) do
 end
 if redis.call('HGET', job, 'state') == 'open' and redis.call('HGET', job, 'remaining') == '0' then
   redis.call('HSET', job, 'state', 'finished')
-  if plan.mail == 'pending' then publish(results, plan.finished) end
+  note(timeline, plan.at, 'finished', '')
+end
+if redis.call('HGET', job, 'state') == 'finished' and plan.mail == 'pending'
+   and redis.call('HGET', job, 'mail') == 'pending'
+   and not in_line(results, redis.call('HGET', job, 'announcement')) then
+  announce(job, results, plan.finished)
 end
 redis.call('EXPIREAT', job, plan.forget_at)
 redis.call('EXPIREAT', timeline, plan.forget_at)
@@ -96,7 +106,7 @@ publish(results, ARGV[3])
 note(timeline, at, outcome, scan_id)
 if redis.call('HINCRBY', job, 'remaining', -1) == 0 then
   redis.call('HSET', job, 'state', 'finished')
-  publish(results, ARGV[4])
+  announce(job, results, ARGV[4])
   note(timeline, at, 'finished', '')
 end
 return 1
@@ -128,7 +138,9 @@ MAIL_RETRIED = (
 if redis.call('HGET', KEYS[1], 'mail') == 'sent' then return {'sent'} end
 redis.call('HSET', KEYS[1], 'mail', 'pending')
 note(KEYS[2], ARGV[1], 'mail retried', '')
-return put_back()
+local entry = put_back()
+redis.call('HSET', KEYS[1], 'announcement', entry)
+return entry
 """
 )
 

@@ -11,6 +11,7 @@ The hash of a job (all fields are readable with `redis-cli HGETALL`):
     created_at       RFC 3339
     mail             none | pending | sent | failed
     remaining        scans that have not ended
+    announcement     its job.finished in the stream of results, there until the mail's end
     <scan_id>:state       waiting | detecting | done | failed
     <scan_id>:entry       its entry in the stream of scans
     <scan_id>:deliveries  how often a processor has started on it

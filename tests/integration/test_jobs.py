@@ -170,6 +170,42 @@ async def test_after_a_flush_a_mail_goes_out_unless_its_receipt_is_on_disk(
     assert await results(client) == ([] if receipt else ["job.finished"])
 
 
+async def test_a_flushed_job_whose_files_say_that_it_ended_says_so_in_its_timeline(
+    client: Redis, jobs: Jobs, storage: Storage
+) -> None:
+    """A page that follows the timeline learns of the end, and learns of it once."""
+    job = submit(storage, scans=1)
+    await jobs.enqueue(job, storage)
+    with storage.staged_result(job.job_id, job.scans[0].scan_id):
+        pass
+    await client.flushall()
+    for _ in range(2):
+        await jobs.enqueue(job, storage)
+    steps = [fields["what"] for _, fields in await entries(client, KEYS.timeline(job.job_id))]
+    assert steps == ["received", "done", "finished"]
+
+
+async def test_a_mail_whose_announcement_is_deleted_is_announced_again_by_the_sweep(
+    client: Redis, jobs: Jobs, storage: Storage
+) -> None:
+    """DEL of the stream of results loses no mail; nothing is announced twice while an announcement waits."""
+    job = submit(storage, scans=1, email="reader@hospital.example")
+    await jobs.enqueue(job, storage)
+    with storage.staged_result(job.job_id, job.scans[0].scan_id):
+        pass
+    await jobs.scan_ended(processed(job)).run(client)
+    await jobs.enqueue(job, storage)
+    assert await results(client) == ["scan.processed", "job.finished"]
+    await client.delete(KEYS.results)
+    for _ in range(2):
+        await jobs.enqueue(job, storage)
+    assert await results(client) == ["job.finished"]
+    await jobs.mail_ended(job.job_id, "sent").run(client)
+    await client.delete(KEYS.results)
+    await jobs.enqueue(job, storage)
+    assert await results(client) == []
+
+
 async def test_a_job_finishes_once_when_its_last_scan_ends(
     client: Redis, jobs: Jobs, storage: Storage
 ) -> None:
