@@ -9,7 +9,6 @@ accepted none the less, because its files are the truth: the sweeper puts it in 
 from __future__ import annotations
 
 import asyncio
-import errno
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -39,14 +38,13 @@ from pipeline.ids import new_id
 from pipeline.jobs import Jobs
 from pipeline.ledger import Ledger, Line
 from pipeline.metrics import UploadMetrics
-from pipeline.storage import JobRecord, ScanRecord, Storage
+from pipeline.storage import NO_ROOM, JobRecord, ScanRecord, Storage
 from pipeline.streams import RedisError
 from pipeline.web.health import Check
 from pipeline.web.problems import ProblemError, wants_html
 
 log = structlog.get_logger()
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _COPIES = 2
 """Of an upload lie on the disk at once: as received, and as kept."""
 
@@ -92,21 +90,25 @@ class Submissions:
 
         One that was accepted before under the same Idempotency-Key is answered as it was then.
         """
+        try:
+            record = await self._take(request)
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                raise disk_full() from error
+            raise
+        return self._answer(request, record)
+
+    async def _take(self, request: web.Request) -> JobRecord:
         with self._reserved(idempotency.read_key(request)) as (job_id, earlier):
             await self._check_before_reading(request)
             await self._check_queue(known=earlier is not None)
-            try:
-                if earlier is None:
-                    record = await self._accept(request, job_id)
-                else:
-                    record = await self._recognise(request, earlier)
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    raise disk_full() from error
-                raise
+            if earlier is None:
+                record = await self._accept(request, job_id)
+            else:
+                record = await self._recognise(request, earlier)
             await self._put_in_line(record)
         log.info("job.accepted", job_id=job_id, scans=len(record.scans), again=earlier is not None)
-        return self._answer(request, record)
+        return record
 
     @contextmanager
     def _reserved(self, key: str | None) -> Iterator[tuple[str, JobRecord | None]]:

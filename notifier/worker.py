@@ -78,28 +78,26 @@ class ResultHandler:
         job = self._to_be_mailed(delivery)
         if job is None:
             return Effect.none()
-        receipt = self._storage.read_mail_receipt(job.job_id)
-        if (
-            receipt is None or receipt.state != "sent"
-        ):  # else a former delivery died before its acknowledgement
-            if now() >= job.links_expire_at:
-                raise PermanentError("The mail was not sent before its link expired.")
-            retries = self._storage.retries(job.job_id)  # before the outcomes: a retry meanwhile is news
-            await self._send(
-                result_mail(
-                    job,
-                    self._settings.links(job),
-                    self._failures(job),
-                    self._settings.mail_from,
-                    retries=retries,
-                )
-            )
-            self._write_receipt(job, "sent", retries)
-            self._note_accepted(job)
-            log.info("mail.sent", job_id=job.job_id)
+        with self._storage.mailing(job.job_id):
+            receipt = self._storage.read_mail_receipt(job.job_id)
+            if receipt is None or receipt.state != "sent":
+                await self._send(job)
+            # else a former delivery died before its acknowledgement
         return self._jobs.mail_ended(job.job_id, "sent")
 
-    async def _send(self, mail: EmailMessage) -> None:
+    async def _send(self, job: JobRecord) -> None:
+        if now() >= job.links_expire_at:
+            raise PermanentError("The mail was not sent before its link expired.")
+        retries = self._storage.retries(job.job_id)  # before the outcomes: a retry meanwhile is news
+        mail = result_mail(
+            job, self._settings.links(job), self._failures(job), self._settings.mail_from, retries=retries
+        )
+        with self._storage.mail_receipt(job.job_id, self._receipt(job, "sent", retries)):
+            await self._hand_in(mail)
+        self._note_accepted(job)
+        log.info("mail.sent", job_id=job.job_id)
+
+    async def _hand_in(self, mail: EmailMessage) -> None:
         try:
             await self._mailer.send(mail)
         except TransientError:
@@ -115,7 +113,8 @@ class ResultHandler:
             return Effect.none()  # nothing of ours: the dead letter itself says all there is to say
         if job is None:
             return Effect.none()
-        self._write_receipt(job, "failed", self._storage.retries(job.job_id))
+        receipt = self._receipt(job, "failed", self._storage.retries(job.job_id))
+        self._storage.write_mail_receipt(job.job_id, receipt)
         self._metrics.ended("failed")
         log.error("mail.failed", job_id=job.job_id, error=reason.error)
         return self._jobs.mail_ended(job.job_id, "failed")
@@ -148,10 +147,9 @@ class ResultHandler:
         for scan in job.scans:
             self._ledger.note(Line(at=at, moment="mail_accepted", job_id=job.job_id, scan_id=scan.scan_id))
 
-    def _write_receipt(self, job: JobRecord, state: Literal["sent", "failed"], retries: int) -> None:
+    def _receipt(self, job: JobRecord, state: Literal["sent", "failed"], retries: int) -> MailReceipt:
         name = message_id(job, self._settings.mail_from, retries)
-        receipt = MailReceipt(state=state, message_id=name, at=now(), retries=retries)
-        self._storage.write_mail_receipt(job.job_id, receipt)
+        return MailReceipt(state=state, message_id=name, at=now(), retries=retries)
 
 
 async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:

@@ -16,6 +16,8 @@ final name before it is complete and on the disk.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.clock import Instant
-from pipeline.errors import Failure, JobNotFoundError
+from pipeline.errors import Failure, JobNotFoundError, MailUnderWayError, NoRoomError
 from pipeline.ids import Id, new_id
 from pipeline.report import Report
 
@@ -36,6 +38,10 @@ ResultFile = Literal[
 """The files of one scan's result."""
 
 SCAN_FILE = "scan.nii.gz"
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+"""What the system says when the disk, or this user's share of it, is full."""
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
+"""What it says when a folder is to be replaced that holds something."""
 _FAILURE_FILE = "failure.json"
 _PAST_FAILURES = "failure.*.json"
 _RESULT = "result"
@@ -87,7 +93,7 @@ class MailReceipt(BaseModel):
     Attributes:
         state: Whether the server took it.
         message_id: The same for every try, so that a repeat can be recognised.
-        at: When.
+        at: When it was handed in, or given up.
         retries: Of the job's scans by hand before the end that it announces.
     """
 
@@ -110,16 +116,49 @@ def fsync_directory(directory: Path) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a small file so that a reader sees all of it or nothing, also after a power cut."""
+    with written_whole(path, content):
+        pass
+
+
+@contextmanager
+def written_whole(path: Path, content: bytes) -> Iterator[None]:
+    """Do the same, but make the file visible only when the block ends well.
+
+    Its bytes are on the disk before the block begins, so that what is left to be done takes no room.
+    """
     part = path.with_name(f".{path.name}.{new_id()}")
     try:
         with part.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        yield
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
     fsync_directory(path.parent)
+
+
+def _rename_unless_taken(folder: Path, to: Path) -> None:
+    """Give a folder its name, unless a folder of that name holds something already."""
+    try:
+        folder.rename(to)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Tell a full disk from everything else that can be wrong with it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise NoRoomError(
+            "Expected room on the disk of CORESTREAM_DATA_DIR, found none. Make some."
+        ) from error
 
 
 class Storage:
@@ -224,23 +263,30 @@ class Storage:
 
         Where a result was published before, by a delivery that died between this and its acknowledgement,
         that one stays: both were made from the same bytes.
+
+        Raises:
+            NoRoomError: The disk is full.
         """
         final = self.result_dir(job_id, scan_id)
         stage = final.with_name(f".{_RESULT}.{new_id()}")
-        stage.mkdir(mode=0o700)
         try:
-            yield stage
-            fsync_directory(stage)
-            if not final.exists():
-                stage.rename(final)
+            with _room():
+                stage.mkdir(mode=0o700)
+                yield stage
+                fsync_directory(stage)
+                _rename_unless_taken(stage, final)
                 fsync_directory(final.parent)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
     def write_failure(self, job_id: str, scan_id: str, failure: Failure) -> None:
-        """Record why a scan has no result."""
+        """Record why a scan has no result.
+
+        Raises:
+            NoRoomError: The disk is full.
+        """
         path = self.job_dir(job_id) / scan_id / _FAILURE_FILE
-        with suppress(FileNotFoundError):  # the job was deleted meanwhile: nobody is left to be told
+        with _room(), suppress(FileNotFoundError):  # the job was deleted meanwhile: nobody is left to be told
             write_whole(path, failure.model_dump_json(indent=1).encode())
 
     def read_report(self, job_id: str, scan_id: str) -> Report | None:
@@ -277,9 +323,51 @@ class Storage:
         return sum(1 for _ in self.job_dir(job_id).glob(f"{scan_id}/{_PAST_FAILURES}"))
 
     def write_mail_receipt(self, job_id: str, receipt: MailReceipt) -> None:
-        """Record what became of a job's e-mail."""
-        with suppress(FileNotFoundError):  # the job was deleted meanwhile
-            write_whole(self.job_dir(job_id) / "mail.json", receipt.model_dump_json(indent=1).encode())
+        """Record what became of a job's e-mail.
+
+        Raises:
+            NoRoomError: The disk is full.
+        """
+        with suppress(FileNotFoundError), self.mail_receipt(job_id, receipt):  # the job was deleted meanwhile
+            pass
+
+    @contextmanager
+    def mail_receipt(self, job_id: str, receipt: MailReceipt) -> Iterator[None]:
+        """Record what becomes of a job's e-mail, when the block that sends it ends well.
+
+        Raises:
+            NoRoomError: The disk is full; the block was not begun.
+            FileNotFoundError: The job was deleted.
+        """
+        path, content = self.job_dir(job_id) / "mail.json", receipt.model_dump_json(indent=1).encode()
+        with _room(), written_whole(path, content):
+            yield
+
+    @contextmanager
+    def mailing(self, job_id: str) -> Iterator[None]:
+        """Let nobody else send a job's e-mail until the block ends, or this process.
+
+        An entry can be in two hands: its first owner was paused past its lease, or the stream was deleted
+        while a mail was on its way and the sweep announced the job again.
+
+        Raises:
+            MailUnderWayError: Somebody else is at it.
+            JobNotFoundError: The job was deleted.
+        """
+        try:
+            handle = os.open(self.job_dir(job_id), os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise JobNotFoundError("Expected the job of a mail, but it was deleted meanwhile.") from error
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise MailUnderWayError(
+                    "Expected to be alone with this mail, but it is being sent."
+                ) from error
+            yield
+        finally:
+            os.close(handle)
 
     def read_mail_receipt(self, job_id: str) -> MailReceipt | None:
         """Return what became of the e-mail about a job's present end, or None while nothing has.
