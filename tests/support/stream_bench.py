@@ -31,6 +31,7 @@ from pipeline.streams import (
     Reason,
     StreamStats,
     TransientError,
+    UnavailableError,
     connect,
     ensure_group,
     publish,
@@ -44,7 +45,12 @@ PATIENCE_S = 20.0
 """Far above what anything here takes; a test that needs a bound states its own."""
 SLACK_S = 0.5
 """What a busy machine may add to a bound."""
-ERRORS = {"transient": TransientError, "permanent": PermanentError, "bug": ZeroDivisionError}
+ERRORS = {
+    "transient": TransientError,
+    "unavailable": UnavailableError,
+    "permanent": PermanentError,
+    "bug": ZeroDivisionError,
+}
 
 
 class Bench:

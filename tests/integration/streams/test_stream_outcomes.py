@@ -7,7 +7,16 @@ import asyncio
 import pytest
 import structlog
 
-from pipeline.streams import Delivered, Delivery, Effect, Ended, Observation, PermanentError
+from pipeline.streams import (
+    Delivered,
+    Delivery,
+    Effect,
+    Ended,
+    Observation,
+    PermanentError,
+    Reason,
+    UnavailableError,
+)
 from tests.support.stream_bench import GROUP, SLACK_S, STREAM, Bench
 from tests.support.waiting import eventually
 
@@ -66,6 +75,40 @@ async def test_a_retry_is_delayed_without_sleeping(stream_bench: Bench, kind: st
     assert 0.2 <= third - second <= 0.2 + 0.32 + SLACK_S
     assert [count for count, _ in await stream_bench.starts(entry_id)] == [1, 2, 3]
     assert await stream_bench.finished() == [other, entry_id]
+
+
+async def test_what_says_nothing_of_the_entry_is_not_counted(stream_bench: Bench) -> None:
+    """A full disk, say, fails every entry: each is started again until there is room, and none is buried."""
+
+    async def fail_six_times(delivery: Delivery) -> Effect:
+        starts.append(delivery.count)
+        if len(starts) <= 6:
+            raise UnavailableError("no room")
+        return Effect.none()
+
+    starts: list[int] = []
+    await stream_bench.add(number="1")
+    async with stream_bench.consuming(stream_bench.consumer(handler=fail_six_times)):
+        await stream_bench.until_empty()
+    assert starts == [1] * 7
+    assert await stream_bench.dead.list() == []
+
+
+async def test_an_entry_is_not_buried_while_its_submitter_cannot_be_told(stream_bench: Bench) -> None:
+    """Where the reason of a death cannot be recorded for want of room, the entry stays until it can."""
+
+    async def tell_at_the_third_try(_: Delivery, reason: Reason) -> Effect:
+        tries.append(reason.starts)
+        if len(tries) < 3:
+            raise UnavailableError("no room")
+        return Effect.none()
+
+    tries: list[int] = []
+    entry_id = await stream_bench.add(**{"raise": "permanent"})
+    async with stream_bench.consuming(stream_bench.consumer(on_dead=tell_at_the_third_try)):
+        await stream_bench.until_empty()
+    assert tries == [1, 1, 1]
+    assert [letter.entry_id for letter in await stream_bench.dead.list()] == [entry_id]
 
 
 async def test_the_last_failure_is_the_reason_of_death(stream_bench: Bench) -> None:
