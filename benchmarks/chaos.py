@@ -1,0 +1,100 @@
+"""Kills the services of a whole installation a thousand times and looks whether anything is lost or doubled.
+
+    python -m benchmarks.chaos                    the long run; half an hour and more
+    python -m benchmarks.chaos --kills 60         a short one
+
+Run it from the root of the repository, as root where the disk is to be filled too. Prints a table and writes
+JSON into benchmarks/results/; the engine is tests/support/chaos/, which the test suite runs for minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+from corestream.up.redis_server import find_server
+from tests.support.chaos.campaign import Campaign, Outcome, conduct, recoveries
+from tests.support.chaos.system import Setting
+
+RESULTS = Path(__file__).parent / "results"
+PHASES = (
+    ("lease 2 s, appendfsync everysec", 0.45, Setting(appendfsync="everysec")),
+    ("lease 2 s, appendfsync always", 0.45, Setting(appendfsync="always")),
+    (
+        "as shipped: lease 15 s, everysec, sweep once a minute",
+        0.10,
+        Setting(lease_ms=15_000, sweep_every_s=None, longest_s=6.0),
+    ),
+)
+"""Name, share of the kills, setting; each is an installation of its own."""
+
+
+def main() -> None:
+    """Run all phases."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kills", type=int, default=1000, help="SIGKILLs in all (default 1000)")
+    parser.add_argument("--seed", type=int, default=1, help="of the order of faults (default 1)")
+    parser.add_argument("--keep", type=Path, help="an empty folder for the logs of all services")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
+        folder = arguments.keep or Path(temporary)
+        outcomes = {}
+        for number, (name, share, setting) in enumerate(PHASES):
+            print(f"\n## {name}\n", flush=True)
+            home = folder / str(number)
+            home.mkdir(parents=True)
+            campaign = Campaign(arguments.seed + number, round(arguments.kills * share), setting)
+            outcomes[name] = asyncio.run(conduct(campaign, home, report=_say))
+            _write(arguments, outcomes)
+            _print(outcomes[name])
+    if any(outcome.ledger.violations for outcome in outcomes.values()):
+        sys.exit(1)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _write(arguments: argparse.Namespace, outcomes: dict[str, Outcome]) -> None:
+    """Write what is known so far: a phase that breaks off takes none of the others along."""
+    RESULTS.mkdir(exist_ok=True)
+    document = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": f"python -m benchmarks.chaos --kills {arguments.kills} --seed {arguments.seed}",
+        "machine": {
+            "cpus": os.cpu_count(),
+            "load_average": os.getloadavg(),
+            "platform": platform.platform(),
+            "python": platform.python_version(),
+            "redis": subprocess.check_output((find_server(), "--version"), text=True).strip(),
+        },
+        "phases": {
+            name: outcome.as_json() | {"table": [asdict(line) for line in recoveries(outcome.blows)]}
+            for name, outcome in outcomes.items()
+        },
+    }
+    (RESULTS / "chaos.json").write_text(json.dumps(document, indent=1))
+
+
+def _print(outcome: Outcome) -> None:
+    print("\n| fault | times | measured | p50 s | max s |\n|---|---|---|---|---|")
+    for line in recoveries(outcome.blows):
+        p50, longest = ("-" if s is None else f"{s:.2f}" for s in (line.p50_s, line.max_s))
+        print(f"| {line.fault} | {line.times} | {line.measured} | {p50} | {longest} |")
+    books = {name: value for name, value in asdict(outcome.ledger).items() if name != "violations"}
+    print(f"\n{outcome.kills} kills in {outcome.seconds:.0f} s; {books}")
+    for violation in outcome.ledger.violations:
+        print(f"VIOLATION: {violation}")
+
+
+if __name__ == "__main__":
+    main()
