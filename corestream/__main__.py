@@ -8,6 +8,7 @@ from corestream import service_commands
 from corestream.dead import dead
 from corestream.detect import detect
 from corestream.doctor import doctor
+from corestream.feedback import feedback
 from corestream.jobs import jobs
 from corestream.ledger import ledger
 from corestream.mail.command import catch_mail
@@ -25,6 +26,7 @@ app = typer.Typer(
 for _command in (up, submit, status, jobs, ledger, detect, sample, doctor):
     app.command()(_command)
 app.add_typer(dead, name="dead")
+app.add_typer(feedback, name="feedback")
 app.add_typer(model, name="model")
 app.command("catch-mail", rich_help_panel="Services")(catch_mail)
 service_commands.add_to(app)

@@ -16,7 +16,9 @@ from aiohttp import web
 from ingest.access import Access
 from ingest.admin.access import Admin
 from ingest.admin.letters import Letters
+from ingest.deletion import Deletion
 from ingest.documents import json_response
+from ingest.feedback import FeedbackDesk
 from ingest.pages import Pages
 from ingest.settings import IngestSettings
 from ingest.status import Status
@@ -93,16 +95,26 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     )
     app.cleanup_ctx.append(lifetime)
     _add_admin_routes(app, Letters(Admin(settings), DeadLetters(client, keys.dead), jobs, storage))
+    access = Access(settings.tokens, storage)
+    _add_changes(app, Deletion(access, storage, jobs), FeedbackDesk(settings, access, storage))
     _add_routes(
         app,
         Submissions(
             settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=UploadMetrics(registry)
         ),
-        Access(settings.tokens, storage),
+        access,
         Status(settings, storage, jobs, ledger),
         settings,
     )
     return app
+
+
+def _add_changes(app: web.Application, deletion: Deletion, feedback: FeedbackDesk) -> None:
+    """Add what changes a job that is there."""
+    app.router.add_get("/jobs/{job_id}/delete", deletion.ask)
+    app.router.add_post("/jobs/{job_id}/delete", deletion.confirm)
+    app.router.add_delete("/api/jobs/{job_id}", deletion.delete)
+    app.router.add_post("/api/jobs/{job_id}/scans/{scan_id}/feedback", feedback.post)
 
 
 def _add_routes(

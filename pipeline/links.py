@@ -76,6 +76,25 @@ class Links:
         """The result page; this one is mailed."""
         return f"{self.viewer_url}/r/{self.token}"
 
+    @property
+    def delete(self) -> str:
+        """The page that asks whether to delete the job, and does it."""
+        return f"{self.public_url}/jobs/{self.job_id}/delete?token={self.token}"
+
+    def feedback(self, scan_id: str) -> str:
+        """Where a reader's judgement of a scan's result is sent."""
+        return f"{self.public_url}/api/jobs/{self.job_id}/scans/{scan_id}/feedback?token={self.token}"
+
+    @property
+    def archive(self) -> str:
+        """All files of all scans as one zip."""
+        return f"{self.result}/all.zip"
+
+    @property
+    def numbers(self) -> str:
+        """The numbers of all scans as CSV."""
+        return f"{self.result}/numbers.csv"
+
     def papaya(self, scan_id: str) -> str:
         """The interactive viewer of one scan."""
         return f"{self.result}/papaya/{scan_id}"

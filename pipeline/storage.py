@@ -9,6 +9,7 @@
     jobs/<job_id>/<scan_id>/failure.json  why there is no result (failure.1.json: before its first retry), or
     jobs/<job_id>/<scan_id>/result/       the result: its files appear together, by one rename
     ledger/<date>.jsonl                   when what happened to each scan (pipeline.ledger)
+    feedback/<job_id>.<scan_id>.json      what a reader said of a result (pipeline.feedback)
 
 The files are the truth; what Redis knows of a job can be rebuilt from them. Nothing is visible under its
 final name before it is complete and on the disk.
@@ -169,6 +170,7 @@ class Storage:
         self.incoming = self.root / "incoming"
         self.jobs = self.root / "jobs"
         self.ledger = self.root / "ledger"
+        self.feedback = self.root / "feedback"
 
     def create_folders(self) -> None:
         """Make the folders that every service expects; readable by this user alone."""
@@ -250,10 +252,17 @@ class Storage:
         return [path.parent.name for path in self.jobs.glob("*/job.json")]
 
     def delete_job(self, job_id: str) -> None:
-        """Remove a job and everything of it; the record goes first, so that no half of it is found."""
+        """Remove a job and everything of it; the record goes first, so that no half of it is found.
+
+        The folder is renamed before it is emptied: whoever is writing a result into it finds it gone, and
+        cannot leave a file behind.
+        """
         with suppress(FileNotFoundError):
             (self.job_dir(job_id) / "job.json").unlink()
-        shutil.rmtree(self.job_dir(job_id), ignore_errors=True)
+        doomed = self.jobs / f".{job_id}.{new_id()}"
+        with suppress(FileNotFoundError):
+            self.job_dir(job_id).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
     # -- outcomes ------------------------------------------------------------------------------------
 

@@ -82,8 +82,14 @@ class ScanHandler:
         if delivery.count == 1:
             self._metrics.spent({"waiting": (started_at - queued_at).total_seconds()})
         if not result.exists():  # else a former delivery died between publication and acknowledgement
-            with self._storage.staged_result(event.job_id, event.scan_id) as stage:
-                await self._child.detect(scan, stage, job_id=event.job_id, scan_id=event.scan_id)
+            try:
+                with self._storage.staged_result(event.job_id, event.scan_id) as stage:
+                    await self._child.detect(scan, stage, job_id=event.job_id, scan_id=event.scan_id)
+            except Exception:
+                if scan.exists():
+                    raise
+                log.info("scan.gone", job_id=event.job_id, scan_id=event.scan_id)  # deleted meanwhile
+                return Effect.none()
         self._note_stages(event, started_at)
         return self._jobs.scan_ended(
             ScanProcessed(job_id=event.job_id, scan_id=event.scan_id, path=self._storage.relative(result))

@@ -17,7 +17,9 @@ from pipeline.storage import Storage
 from pipeline.web.app import build_app, run
 from pipeline.web.health import Check
 from viewer.access import Access
+from viewer.archive import Archive
 from viewer.files import Files
+from viewer.numbers import Numbers
 from viewer.papaya_page import PapayaPage
 from viewer.result_page import ResultPage
 from viewer.settings import ViewerSettings
@@ -44,7 +46,9 @@ def build(settings: ViewerSettings) -> web.Application:
         registry=new_registry(),
     )
     access = Access(settings.tokens, settings.storage)
-    app.router.add_get("/r/{token}", ResultPage(access).serve)
+    app.router.add_get("/r/{token}", ResultPage(access, settings.links).serve)
+    app.router.add_get("/r/{token}/all.zip", Archive(access).serve)
+    app.router.add_get("/r/{token}/numbers.csv", Numbers(access).serve)
     app.router.add_get("/r/{token}/papaya/{scan_id}", PapayaPage(access).serve)
     app.router.add_get("/r/{token}/files/{scan_id}/{name}", Files(access).serve)
     app.router.add_static("/assets/", _ASSETS)

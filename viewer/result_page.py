@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -9,15 +10,28 @@ from aiohttp import web
 
 from pipeline.clock import now, to_text
 from pipeline.errors import Failure
+from pipeline.feedback import VERDICTS, Feedback, FeedbackFolder
 from pipeline.ledger import Ledger, Line
 from pipeline.links import Links
 from pipeline.report import Report
 from pipeline.storage import JobRecord, Storage
+from pipeline.web.app import PAGE_CSP
 from pipeline.web.pages import render
-from viewer import wording
-from viewer.access import Access
+from viewer import methods, wording
+from viewer.access import RESULT_FILES, Access
 
 log = structlog.get_logger()
+
+FILES = {
+    "saliency.nii.gz": ("Saliency map", "percent of its maximum, on the network's grid"),
+    "saliency_fixed.nii.gz": ("Map in fixed units", "scans of one model can be compared"),
+    "saliency_native.nii.gz": ("Map on your scan's grid", "lies on the file that you uploaded"),
+    "aligned.nii.gz": ("Aligned scan", "what the network saw, in Hounsfield units"),
+    "summary.png": ("Summary picture", "slices, number and caveats on one page"),
+    "alignment.png": ("Alignment picture", "the scan over the template"),
+    "report.json": ("Report", "everything that is known, for scripts"),
+}
+"""What the files of a result are, for people."""
 
 REFRESH_S = 5
 """How often a page with unfinished scans loads itself anew."""
@@ -30,15 +44,21 @@ class ScanView:
     Attributes:
         number: Its place in the submission, from 1.
         scan_id: Its identifier.
+        sha256: Of the bytes as uploaded, hexadecimal.
         report: Its result, or None.
         failure: Why it has none, or None.
+        feedback: What a reader said of its result, or None.
+        sizes: Of the files of its result, bytes, by name.
         links: Addresses of its job, on this origin.
     """
 
     number: int
     scan_id: str
+    sha256: str
     report: Report | None
     failure: Failure | None
+    feedback: Feedback | None
+    sizes: dict[str, int]
     links: Links
 
     @property
@@ -62,14 +82,24 @@ def view_scan(storage: Storage, job: JobRecord, scan_id: str, token: str) -> Sca
     Its addresses have no host: the pages work under whatever name this service is reached by, and their
     Content-Security-Policy allows their own origin only.
     """
+    number, record = next((n, s) for n, s in enumerate(job.scans, start=1) if s.scan_id == scan_id)
     report = storage.read_report(job.job_id, scan_id)
+    folder = storage.result_dir(job.job_id, scan_id)
     return ScanView(
-        number=[scan.scan_id for scan in job.scans].index(scan_id) + 1,
+        number=number,
         scan_id=scan_id,
+        sha256=record.sha256,
         report=report,
         failure=None if report else storage.read_failure(job.job_id, scan_id),
+        feedback=FeedbackFolder(storage.feedback).read(job.job_id, scan_id),
+        sizes={name: (folder / name).stat().st_size for name in RESULT_FILES if (folder / name).is_file()},
         links=Links("", "", job.job_id, token),
     )
+
+
+def view_scans(storage: Storage, job: JobRecord, token: str) -> list[ScanView]:
+    """Read what the pages show of a job's scans, in the order of the submission."""
+    return [view_scan(storage, job, scan.scan_id, token) for scan in job.scans]
 
 
 class ResultPage:
@@ -77,10 +107,13 @@ class ResultPage:
 
     Args:
         access: What a request may see.
+        links: Makes the addresses of a job that are given out: what changes a job is asked of the upload
+            service, for this one only reads.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, links: Callable[[JobRecord], Links]) -> None:
         self._access = access
+        self._links = links
         self._ledger = Ledger(access.storage.ledger)
         self._opened: set[str] = set()
 
@@ -88,19 +121,28 @@ class ResultPage:
         """Answer with the page of a job."""
         job = self._access.job(request)
         token = request.match_info["token"]
-        scans = [view_scan(self._access.storage, job, scan.scan_id, token) for scan in job.scans]
+        scans = view_scans(self._access.storage, job, token)
+        links = self._links(job)
         log.info("result.page_opened", job_id=job.job_id)
         self._note_opened(job.job_id, scans)
-        return render(
+        answer = render(
             request,
             "result.html",
             job=job,
             scans=scans,
+            links=links,
+            verdicts=VERDICTS,
+            files=FILES,
+            methods=methods,
             waiting=any(scan.state == "waiting" for scan in scans),
             refresh_s=REFRESH_S,
             wording=wording,
             to_text=to_text,
         )
+        answer.headers["Content-Security-Policy"] = PAGE_CSP.replace(
+            "form-action 'self'", f"form-action 'self' {links.public_url} {links.viewer_url}"
+        )
+        return answer
 
     def _note_opened(self, job_id: str, scans: list[ScanView]) -> None:
         """Note of every scan with an outcome that it has been looked at; a process notes it once."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pipeline.report import NO_REGION_STANDS_OUT, CoreEstimate, Report, Saliency
+from pipeline.report import NO_REGION_STANDS_OUT, Alignment, CoreEstimate, Report, Saliency
+
+_KILOBYTE = 1000
 
 SIDE_CAVEAT = "Left and right are as the header of the scan claims, and cannot be checked."
 
@@ -20,6 +22,20 @@ def number(value: float, digits: int = 1) -> str:
 def join(values: Iterable[float], digits: int = 1, separator: str = " × ") -> str:  # noqa: RUF001 (times sign)
     """Write several numbers in a row."""
     return separator.join(number(value, digits) for value in values)
+
+
+def size(size_bytes: int) -> str:
+    """Write the size of a file in the unit that suits it, decimal as download lists have it."""
+    if size_bytes < _KILOBYTE:
+        return f"{size_bytes} B"
+    if size_bytes < _KILOBYTE**2:
+        return f"{size_bytes / _KILOBYTE:.0f} kB"
+    return f"{size_bytes / _KILOBYTE**2:.1f} MB"
+
+
+def alignment(aligned: Alignment) -> str:
+    """Say how the scan came onto the network's grid."""
+    return f"Method: {aligned.method}." if aligned.applied else "The scan came on the network's grid."
 
 
 def error(estimate: CoreEstimate) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
+import io
 import json
+import zipfile
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -12,9 +15,11 @@ import pytest
 from aiohttp import ClientSession
 
 from pipeline.clock import now
+from pipeline.feedback import Feedback, FeedbackFolder
 from pipeline.ids import new_id
+from pipeline.report import RESEARCH_USE_ONLY
 from pipeline.storage import JobRecord
-from tests.support.results import DEMO, REFUSAL, WARNING, accepted_job, publish_result
+from tests.support.results import DEMO, REFUSAL, WARNING, accepted_job, publish_result, report
 from tests.support.viewing import RunningViewer, running_viewer
 
 AS_A_BROWSER = {"Accept": "text/html"}
@@ -77,7 +82,7 @@ async def test_every_address_on_the_result_page_opens(
     """Links and pictures lead somewhere, on this origin."""
     text = await page(http, viewer.result(job))
     addresses = {part.split('"')[0] for part in text.replace('src="', 'href="').split('href="')[1:]}
-    addresses.discard("#main")
+    addresses = {a for a in addresses if not a.startswith(("#", viewer.settings.public_url))}
     assert {address.rpartition("/")[2] for address in addresses} >= {
         "aligned.nii.gz",
         "saliency.nii.gz",
@@ -109,6 +114,71 @@ async def test_scans_that_wait_or_failed_say_so(viewer: RunningViewer, http: Cli
                 assert (await answer.json())["code"] == "no-result"
     async with http.get(viewer.papaya(job, 2)) as answer:
         assert answer.status == 404
+
+
+async def test_the_zip_holds_every_file_of_every_result_and_the_table(
+    viewer: RunningViewer, http: ClientSession
+) -> None:
+    """Made while it is sent, and whole none the less."""
+    job = accepted_job(viewer.storage, scans=2)
+    for scan in job.scans:
+        publish_result(viewer.storage, job, scan.scan_id)
+    async with http.get(f"{viewer.result(job)}/all.zip") as answer:
+        assert answer.headers["Content-Type"] == "application/zip"
+        assert f"corestream-{job.job_id[:8]}.zip" in answer.headers["Content-Disposition"]
+        archive = zipfile.ZipFile(io.BytesIO(await answer.read()))
+    assert archive.testzip() is None
+    for number, scan in enumerate(job.scans, start=1):
+        folder = viewer.storage.result_dir(job.job_id, scan.scan_id)
+        for path in folder.iterdir():
+            assert archive.read(f"scan-{number}/{path.name}") == path.read_bytes()
+    assert archive.read("numbers.csv").decode().count(RESEARCH_USE_ONLY) == 2
+
+
+async def test_the_table_has_a_line_for_every_scan(viewer: RunningViewer, http: ClientSession) -> None:
+    """Unrounded numbers; a failure is a result; an empty cell is what is not known."""
+    job = accepted_job(viewer.storage, scans=4)
+    publish_result(viewer.storage, job, job.scans[0].scan_id)
+    publish_result(viewer.storage, job, job.scans[1].scan_id, positive=False)
+    viewer.storage.write_failure(job.job_id, job.scans[2].scan_id, REFUSAL)
+    async with http.get(f"{viewer.result(job)}/numbers.csv") as answer:
+        assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+        rows = list(csv.DictReader(io.StringIO(await answer.text())))
+    assert [row["state"] for row in rows] == ["done", "done", "failed", "waiting"]
+    assert [row["core_estimate"] for row in rows] == ["23.46", "23.46", "", ""]
+    assert [row["side"] for row in rows] == ["left", "", "", ""]
+    assert [row["error"] for row in rows] == ["", "", REFUSAL.code, ""]
+    assert {row["scan_sha256"] for row in rows} == {"ab" * 32}
+    text = await page(http, viewer.result(job))
+    assert "Side by side" in text
+    assert text.count("Open viewer<span") == 2
+
+
+async def test_the_result_page_asks_for_feedback_and_offers_deletion_at_the_upload_service(
+    viewer: RunningViewer, http: ClientSession, job: JobRecord
+) -> None:
+    """The viewer only reads; its policy lets forms lead there and nowhere else."""
+    links = viewer.settings.links(job)
+    scan_id = job.scans[0].scan_id
+    async with http.get(viewer.result(job), headers=AS_A_BROWSER) as answer:
+        text = await answer.text()
+        policy = answer.headers["Content-Security-Policy"]
+    assert f'action="{links.feedback(scan_id)}"' in text
+    assert f'href="{links.delete}"' in text
+    assert f"form-action 'self' {links.public_url} {links.viewer_url};" in policy
+    given = Feedback.of(
+        report(job.job_id, scan_id),
+        scan_sha256="ab" * 32,
+        job_id=job.job_id,
+        scan_id=scan_id,
+        verdict="disagree",
+        note="<left>",
+        at=now(),
+    )
+    FeedbackFolder(viewer.storage.feedback).write(given)
+    text = await page(http, viewer.result(job))
+    assert "Kept: disagree." in text
+    assert "&lt;left&gt;</textarea>" in text
 
 
 @pytest.mark.parametrize("path", ["", "/papaya/{scan}", "/files/{scan}/summary.png"])
