@@ -19,11 +19,16 @@ from ingest.admin.letters import Letters
 from ingest.deletion import Deletion
 from ingest.documents import json_response
 from ingest.feedback import FeedbackDesk
+from ingest.intake import Intake
 from ingest.pages import Pages
 from ingest.settings import IngestSettings
 from ingest.status import Status
 from ingest.submission import Submissions
 from ingest.sweeper import Sweeper
+from ingest.uploads.handlers import Uploads
+from ingest.uploads.joining import Joining
+from ingest.uploads.store import LONGEST_SILENCE, UploadStore
+from ingest.uploads.writers import Writers
 from pipeline import logging
 from pipeline.errors import ConfigurationError
 from pipeline.jobs import Jobs
@@ -65,6 +70,7 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     jobs = Jobs(client, keys)
     ledger = LedgerReader(storage.ledger, settings.retention + timedelta(days=1))
     door = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="door")
+    uploads = UploadStore(storage, min(LONGEST_SILENCE, settings.retention))
 
     redis = partial(why_unavailable, client)
     registry = new_registry()
@@ -78,7 +84,7 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         await warn_unless_durable(client)
 
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
-        sweeper = Sweeper(storage, jobs, ensure_groups, sweep_every_s)
+        sweeper = Sweeper(storage, jobs, uploads, ensure_groups, sweep_every_s)
         stop = asyncio.Event()
         tasks = [asyncio.create_task(work(stop)) for work in (sweeper.run, check_durability)]
         yield
@@ -97,11 +103,13 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     _add_admin_routes(app, Letters(Admin(settings), DeadLetters(client, keys.dead), jobs, storage))
     access = Access(settings.tokens, storage)
     _add_changes(app, Deletion(access, storage, jobs), FeedbackDesk(settings, access, storage))
+    metrics = UploadMetrics(registry)
+    intake = Intake(settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=metrics)
+    writers = Writers(storage)
+    Uploads(settings, storage, uploads, writers, intake.limits).add_routes(app)
     _add_routes(
         app,
-        Submissions(
-            settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=UploadMetrics(registry)
-        ),
+        Submissions(settings, storage, intake, Joining(uploads, writers, intake.limits, door)),
         access,
         Status(settings, storage, jobs, ledger),
         settings,

@@ -12,7 +12,7 @@ import re
 
 from aiohttp import web
 
-from ingest.form import Form
+from ingest.received import Received
 from pipeline.ids import Id
 from pipeline.storage import JobRecord
 from pipeline.web.problems import ProblemError
@@ -50,14 +50,27 @@ def job_id(key: str, secret: str) -> Id:
     return hmac.new(secret.encode(), f"idempotency {key}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def require_same(record: JobRecord, form: Form) -> None:
+def key_of_uploads(upload_ids: tuple[str, ...]) -> str:
+    """Return the key of a submission of resumable uploads that brings none: an upload goes into one job.
+
+    No client can send it: it is more than one line.
+    """
+    return "\n".join(["uploads", *upload_ids])
+
+
+def require_same(record: JobRecord, received: Received) -> None:
     """Check that a submission that came again is the same: the same files in the same order and address.
+
+    Resumable uploads are gone once a job has taken them; they are the same if their ids are.
 
     Raises:
         ProblemError: It is another.
     """
-    sent = ([upload.sha256 for upload in form.uploads], form.email)
-    if sent != ([scan.sha256 for scan in record.scans], record.email):
+    if received.upload_ids or record.upload_ids:
+        same = received.upload_ids == record.upload_ids
+    else:
+        same = [upload.sha256 for upload in received.uploads] == [scan.sha256 for scan in record.scans]
+    if not same or received.email != record.email:
         raise ProblemError(
             status=422,
             code="idempotency-key-reused",

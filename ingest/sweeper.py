@@ -14,6 +14,7 @@ import structlog
 from pydantic import ValidationError
 
 from ingest.locks import HeldError, held
+from ingest.uploads.store import UploadStore
 from pipeline.clock import now
 from pipeline.errors import JobNotFoundError
 from pipeline.jobs import Jobs
@@ -23,7 +24,7 @@ from pipeline.streams import RedisError
 log = structlog.get_logger()
 
 _ABANDONED_AFTER_S = 3600.0
-"""No upload is silent for an hour, and no acceptance takes one."""
+"""No form is silent for an hour, and no acceptance takes one. Resumable uploads know their own time."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Sweeper:
     Attributes:
         storage: Where jobs lie.
         jobs: State of jobs.
+        uploads: Resumable uploads.
         ensure_groups: Creates the consumer groups, unless they exist.
         every_s: Between the end of a sweep and the next, seconds.
     """
 
     storage: Storage
     jobs: Jobs
+    uploads: UploadStore
     ensure_groups: Callable[[], Awaitable[None]]
     every_s: float
 
@@ -98,9 +101,14 @@ class Sweeper:
 
     def _remove_abandoned(self) -> None:
         incoming, jobs = self.storage.incoming, self.storage.jobs
+        for _ in range(self.uploads.remove_expired()):
+            log.info("sweep.removed_abandoned", kind="resumable upload")
         for part in _older(incoming.glob("*.part")):
-            part.unlink(missing_ok=True)
-            log.info("sweep.removed_abandoned", kind="upload")
+            if not self.storage.upload_path(part.stem).exists():
+                part.unlink(missing_ok=True)
+                log.info("sweep.removed_abandoned", kind="upload")
+        for unfinished in _older(incoming.glob(".*")):  # a write_whole that died
+            unfinished.unlink(missing_ok=True)
         for folder in _older(incoming.glob("*.dicom")):
             shutil.rmtree(folder, ignore_errors=True)
             log.info("sweep.removed_abandoned", kind="series")

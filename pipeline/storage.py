@@ -1,8 +1,9 @@
 """What lies where under DATA_DIR, and how it gets there whole.
 
     incoming/<upload_id>.part             not yet accepted
+    incoming/<upload_id>.json             what the sender of a resumable upload said of it
     incoming/<upload_id>.dicom/           a DICOM series on its way to a NIfTI volume
-    incoming/<job_id>.lock                somebody is at work on the job
+    incoming/<id>.lock                    somebody is at work on the job or upload
     jobs/<job_id>/job.json                the submission
     jobs/<job_id>/mail.json               the receipt of its e-mail
     jobs/<job_id>/<scan_id>/scan.nii.gz   the volume as accepted
@@ -76,6 +77,7 @@ class JobRecord(BaseModel):
         expires_at: When its files are deleted.
         email: Where the result is announced, if anywhere.
         scans: Its volumes, in the order they were submitted.
+        upload_ids: Of the resumable uploads it was made of, if it was; they are gone by now.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -86,6 +88,7 @@ class JobRecord(BaseModel):
     expires_at: Instant
     email: str | None = None
     scans: tuple[ScanRecord, ...]
+    upload_ids: tuple[Id, ...] = ()
 
 
 class MailReceipt(BaseModel):
@@ -187,9 +190,13 @@ class Storage:
         """Return where an upload grows until it is accepted."""
         return self.incoming / f"{upload_id}.part"
 
-    def lock_path(self, job_id: str) -> Path:
-        """Return the file that is locked while a job is accepted or deleted."""
-        return self.incoming / f"{job_id}.lock"
+    def upload_path(self, upload_id: str) -> Path:
+        """Return where it is kept what the sender of a resumable upload said of it."""
+        return self.incoming / f"{upload_id}.json"
+
+    def lock_path(self, item_id: str) -> Path:
+        """Return the file that is locked while a job is accepted or deleted, or an upload is written."""
+        return self.incoming / f"{item_id}.lock"
 
     def job_dir(self, job_id: str) -> Path:
         """Return the folder of one job."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -26,7 +27,10 @@ class ProblemError(CorestreamError):
         title: The kind of problem in a few words.
         detail: What was expected, what was received, what to do.
         headers: Further headers of the answer, `Retry-After` for one.
+        errors: Where several things are wrong: each of them, for programs.
     """
+
+    errors: tuple[Mapping[str, Any], ...] = ()
 
     def __init__(
         self, *, status: int, code: str, title: str, detail: str, headers: Mapping[str, str] | None = None
@@ -49,18 +53,19 @@ def response(request: web.Request, problem: ProblemError) -> web.Response:
     if wants_html(request):
         answer = render(request, "problem.html", status=problem.status, problem=problem)
     else:
-        answer = web.json_response(
-            {
-                "type": "about:blank",
-                "title": problem.title,
-                "status": problem.status,
-                "detail": problem.detail,
-                "code": problem.code,
-            },
-            status=problem.status,
-            content_type="application/problem+json",
-        )
+        document: dict[str, Any] = {
+            "type": "about:blank",
+            "title": problem.title,
+            "status": problem.status,
+            "detail": problem.detail,
+            "code": problem.code,
+        }
+        if problem.errors:
+            document["errors"] = problem.errors
+        answer = web.json_response(document, status=problem.status, content_type="application/problem+json")
     answer.headers.update(problem.headers)
+    if request.can_read_body:  # else what is still coming would be taken as the next request
+        answer.force_close()
     return answer
 
 
@@ -112,6 +117,8 @@ def middleware(metrics: HttpMetrics) -> Middleware:
             if error.status < HTTPStatus.BAD_REQUEST:  # redirects and the like are answers, not errors
                 raise
             problem = _as_problem(error)
+        except ConnectionError:  # nobody is left to be answered
+            raise
         except Exception as error:  # noqa: BLE001 - the edge of the service: whatever it is, the client gets words
             problem = _as_problem(error)
         metrics.refused(problem.code)

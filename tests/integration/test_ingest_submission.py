@@ -292,7 +292,7 @@ async def test_the_refused_one_of_several_files_is_named_by_its_place(
 @pytest.mark.parametrize(
     ("content_type", "body", "status", "code"),
     [
-        ("application/json", b"{}", 415, "not-a-form"),
+        ("text/plain", b"scan", 415, "not-a-form"),
         ("multipart/form-data", b"--b--", 400, "form-malformed"),
         ("multipart/form-data; boundary=b", b"", 400, "form-malformed"),
         (
@@ -302,7 +302,7 @@ async def test_the_refused_one_of_several_files_is_named_by_its_place(
             "form-malformed",
         ),
     ],
-    ids=["a JSON body", "no boundary", "no body", "a body without its end"],
+    ids=["a text", "no boundary", "no body", "a body without its end"],
 )
 async def test_what_is_no_whole_form_is_refused(
     serve: Serve,
