@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 import subprocess
@@ -10,12 +11,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession, FormData
+from aiohttp import ClientSession, ClientTimeout, FormData
 
+from tests.support.bad_scans import REFUSALS
+from tests.support.dicom_files import archive_of, series, zipped
 from tests.support.nifti_files import compressed, good, nifti, voxels
 
 MIB = 1024**2
@@ -35,12 +39,18 @@ def service(tmp_path: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[b
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ingest"],
-        env=environment(
-            SECRET_KEY="s" * 64, REDIS_URL=redis_url, DATA_DIR=str(tmp_path / "data"), INGEST_PORT=str(port)
-        ),
-    )
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ingest"],
+            env=environment(
+                SECRET_KEY="s" * 64,
+                REDIS_URL=redis_url,
+                DATA_DIR=str(tmp_path / "data"),
+                INGEST_PORT=str(port),
+            ),
+            stdout=log,
+            stderr=log,
+        )
     url = f"http://127.0.0.1:{port}"
     deadline = time.monotonic() + START_TIMEOUT_S
     while not is_ready(url):
@@ -94,6 +104,62 @@ async def test_large_uploads_leave_memory_flat(
             peaks[name] = peak_bytes(process)
     assert max(peaks.values()) - peaks["small"] < 16 * MIB, peaks
     assert peaks["bomb"] < 120 * MIB, peaks
+
+
+async def submit(http: ClientSession, url: str, content: bytes) -> tuple[int, dict[str, str]]:
+    """Send one file and return the answer."""
+    form = FormData()
+    form.add_field("file", content, filename="scan")
+    async with http.post(f"{url}/api/jobs", data=form, timeout=ClientTimeout(60)) as answer:
+        assert answer.content_type == ("application/json" if answer.ok else "application/problem+json")
+        return answer.status, await answer.json()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from Linux's /proc")
+async def test_no_bad_file_costs_more_than_its_refusal(
+    service: tuple[subprocess.Popen[bytes], str], tmp_path: Path
+) -> None:
+    """Each is a problem document; no file stays, no traceback is logged, memory grows by less than 200 MB."""
+    process, url = service
+    idle = peak_bytes(process)
+    zeros = bytes(600 * MIB)
+    bombs = {
+        "a gzip bomb": (compressed(good()[:352] + zeros), 413, "inflated-too-large"),
+        "a ZIP bomb": (zipped({"CT/1": bytes(128) + b"DICM" + zeros[: 400 * MIB]}), 413, "archive-too-large"),
+    }
+    refused = {name: (build(), status, code) for name, (build, status, code, _) in REFUSALS.items()}
+    async with ClientSession() as http:
+        for name, (content, status, code) in (refused | bombs).items():
+            answered, problem = await submit(http, url, content)
+            assert (answered, problem["code"]) == (status, code), name
+            assert problem["detail"].startswith("Expected "), name
+    assert [path for top in ("incoming", "jobs") for path in (tmp_path / "data" / top).iterdir()] == []
+    assert peak_bytes(process) - idle < 200 * MIB
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+async def test_damaged_files_are_answered(
+    service: tuple[subprocess.Popen[bytes], str], tmp_path: Path
+) -> None:
+    """Bytes of real files change on their way: never a 500, never a hang.
+
+    `CORESTREAM_FUZZ_EXAMPLES=5000` sends that many.
+    """
+    _, url = service
+    chance = random.Random(20)  # noqa: S311 - not for secrets
+    files = [nifti(voxels((12, 10, 8))), compressed(nifti(voxels((40, 30, 20)))), archive_of(series(3))]
+    statuses: Counter[int] = Counter()
+    async with ClientSession() as http:
+        for number in range(int(os.environ.get("CORESTREAM_FUZZ_EXAMPLES", "60"))):
+            # The process that reads DICOM takes a second to start.
+            content = bytearray(files[2 if number % 20 == 0 else number % 2])
+            for _ in range(chance.randint(1, 12)):
+                reach = chance.choice([400, len(content)])
+                content[chance.randrange(min(reach, len(content)))] ^= chance.randrange(1, 256)
+            status, _ = await submit(http, url, bytes(content))
+            statuses[status] += 1
+    assert set(statuses) <= {202, 413, 415, 422}, statuses
+    assert "Traceback" not in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize(
