@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import lzma
+import errno
 import stat
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -19,8 +18,6 @@ MAX_RATIO = 100
 """Inflated to compressed. CT slices reach about 10; only what was made for it goes beyond 100."""
 
 _CHUNK_BYTES = 256 * 1024
-_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
-"""What zipfile raises over archives that lie or that it does not know."""
 _ENCRYPTED = 0x1
 """Bit of a ZIP entry's flags."""
 
@@ -50,14 +47,14 @@ def unpack(upload: Path, folder: Path, *, max_bytes: int) -> list[Path]:
                     path = folder / f"{number:05}.dcm"
                     if _keep(content, path):
                         files.append(path)
-    except _DAMAGED as error:
-        raise invalid(
-            "archive-damaged",
-            "Archive damaged",
-            "an intact ZIP archive",
-            "one that does not unpack",
-            "Pack the series again, check it with `unzip -t`, and submit that.",
-        ) from error
+    except ProblemError:
+        raise
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # that one is zipfile's, of a place before the file's beginning
+            raise
+        raise _damaged() from error
+    except Exception as error:  # zipfile and what it inflates with raise whatever the damage leads them to
+        raise _damaged() from error
     return files
 
 
@@ -97,6 +94,16 @@ def _keep(content: IO[bytes], path: Path) -> bool:
         while piece := content.read(_CHUNK_BYTES):
             file.write(piece)
     return True
+
+
+def _damaged() -> ProblemError:
+    return invalid(
+        "archive-damaged",
+        "Archive damaged",
+        "an intact ZIP archive",
+        "one that does not unpack",
+        "Pack the series again, check it with `unzip -t`, and submit that.",
+    )
 
 
 def _unsafe(received: str) -> ProblemError:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 from ingest.refusals import invalid
@@ -25,8 +24,6 @@ _TAGS = (
 _ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 _MAPS = {"PERFUSION", "CBF", "CBV", "RCBF", "RCBV", "MTT", "TTP", "TMAX", "TTD", "PERF", "RGB"}
 """Values of ImageType (PS3.3 C.8.16 and vendors') on parameter maps, whose pixels are no HU."""
-_DAMAGED = (InvalidDicomError, AttributeError, TypeError, ValueError, KeyError, EOFError, OverflowError)
-"""What pydicom raises over headers that lack something or hold nonsense."""
 _UNIT_TOLERANCE = 1e-3
 """How far direction cosines, written with few digits, may be from unit length and a right angle."""
 
@@ -91,15 +88,7 @@ def _read(path: Path) -> Slice:
         return _slice(path, header)
     except _NoSliceError:
         raise
-    except (
-        InvalidDicomError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        KeyError,
-        EOFError,
-        OverflowError,
-    ) as error:
+    except Exception as error:  # pydicom raises whatever the damage makes it stumble over
         raise _NoSliceError(
             code="dicom-unreadable", received="images whose headers are damaged or incomplete"
         ) from error
