@@ -10,6 +10,7 @@ from corestream.detect import detect
 from corestream.doctor import doctor
 from corestream.feedback import feedback
 from corestream.jobs import jobs
+from corestream.keys import keys
 from corestream.ledger import ledger
 from corestream.mail.command import catch_mail
 from corestream.model import model
@@ -27,6 +28,7 @@ for _command in (up, submit, status, jobs, ledger, detect, sample, doctor):
     app.command()(_command)
 app.add_typer(dead, name="dead")
 app.add_typer(feedback, name="feedback")
+app.add_typer(keys, name="keys")
 app.add_typer(model, name="model")
 app.command("catch-mail", rich_help_panel="Services")(catch_mail)
 service_commands.add_to(app)

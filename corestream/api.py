@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -68,9 +69,10 @@ class _CountedFile(io.BufferedReader):
 
 
 def session() -> ClientSession:
-    """Return an HTTP session; use it as a context."""
+    """Return an HTTP session that sends the environment's API key, if any; use it as a context."""
     timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_TIMEOUT_S, sock_read=_STALL_TIMEOUT_S)
-    return ClientSession(timeout=timeout, trust_env=True)
+    key = os.environ.get("CORESTREAM_API_KEY")
+    return ClientSession(timeout=timeout, trust_env=True, headers={"X-API-Key": key} if key else None)
 
 
 async def submit(

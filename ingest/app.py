@@ -13,6 +13,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from ingest import api_keys
 from ingest.access import Access
 from ingest.admin.access import Admin
 from ingest.admin.letters import Letters
@@ -107,6 +108,8 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     intake = Intake(settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=metrics)
     writers = Writers(storage)
     Uploads(settings, storage, uploads, writers, intake.limits).add_routes(app)
+    if settings.api_keys:
+        app.middlewares.append(api_keys.required(api_keys.ApiKeys(storage.root)))
     _add_routes(
         app,
         Submissions(settings, storage, intake, Joining(uploads, writers, intake.limits, door)),

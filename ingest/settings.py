@@ -26,3 +26,5 @@ class IngestSettings(PipelineSettings):
     """Uploads never take the disk below this; results, mails and Redis's append-only file need it."""
     admin_token: SecretStr | None = Field(default=None, min_length=MIN_ADMIN_TOKEN_LENGTH)
     """Opens the monitor page and the dead letters; without it nobody sees them."""
+    api_keys: bool = False
+    """Whether submissions need one of the keys that `corestream keys add` makes."""
