@@ -17,6 +17,8 @@ from ingest import api_keys
 from ingest.access import Access
 from ingest.admin.access import Admin
 from ingest.admin.letters import Letters
+from ingest.admin.numbers import Inspection, Numbers
+from ingest.admin.page import MonitorPage
 from ingest.deletion import Deletion
 from ingest.documents import json_response
 from ingest.feedback import FeedbackDesk
@@ -41,8 +43,12 @@ from pipeline.settings import load
 from pipeline.storage import Storage
 from pipeline.streams import (
     DeadLetters,
+    Presence,
     connect,
+    durability_warnings,
     ensure_group,
+    read_pending,
+    read_server,
     wait_until_ready,
     warn_unless_durable,
     why_unavailable,
@@ -51,6 +57,8 @@ from pipeline.web.app import build_app, run
 from pipeline.web.health import Check
 
 log = structlog.get_logger()
+
+_HERE = Path(__file__).parent
 
 SWEEP_EVERY_S = 60.0
 
@@ -95,13 +103,21 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         await client.aclose()
 
     app = build_app(
-        templates=Path(__file__).parent / "templates",
+        templates=_HERE / "templates",
         checks={"redis": redis, "disk": _disk(storage, settings.min_free_bytes)},
         registry=registry,
         refresh=InstallationMetrics(jobs.read_streams, storage.free_bytes, registry).refresh,
     )
     app.cleanup_ctx.append(lifetime)
-    _add_admin_routes(app, Letters(Admin(settings), DeadLetters(client, keys.dead), jobs, storage))
+    admin, dead = Admin(settings), DeadLetters(client, keys.dead)
+    inspection = Inspection(
+        pending=partial(read_pending, client, stream=keys.scans, group=PROCESSORS),
+        server=partial(read_server, client),
+        warnings=partial(durability_warnings, client),
+        presence=Presence(client, keys.workers),
+    )
+    numbers = Numbers(settings, jobs, dead, ledger, inspection)
+    _add_admin_routes(app, MonitorPage(admin, numbers, Letters(admin, dead, jobs, storage)))
     access = Access(settings.tokens, storage)
     _add_changes(app, Deletion(access, storage, jobs), FeedbackDesk(settings, access, storage))
     metrics = UploadMetrics(registry)
@@ -142,11 +158,21 @@ def _add_routes(
     app.router.add_get("/api/jobs/{job_id}", read_job)
 
 
-def _add_admin_routes(app: web.Application, letters: Letters) -> None:
+def _add_admin_routes(app: web.Application, page: MonitorPage) -> None:
+    letters = page.letters
     app.router.add_get("/api/dead", letters.get_list)
     app.router.add_get("/api/dead/{dead_id}", letters.get)
     app.router.add_post("/api/dead/{dead_id}/retry", letters.post_retry)
     app.router.add_delete("/api/dead/{dead_id}", letters.delete)
+    app.router.add_get("/api/monitor", page.get_numbers)
+    app.router.add_get("/monitor", page.get)
+    app.router.add_get("/monitor/parts", page.get_parts)
+    app.router.add_get("/monitor/login", page.get_login)
+    app.router.add_post("/monitor/login", page.post_login)
+    app.router.add_post("/monitor/logout", page.post_logout)
+    app.router.add_post("/monitor/dead/{dead_id}/retry", page.post_retry)
+    app.router.add_post("/monitor/dead/{dead_id}/drop", page.post_drop)
+    app.router.add_static("/assets/", _HERE / "static")
 
 
 def _storage(settings: IngestSettings) -> Storage:

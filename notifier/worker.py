@@ -28,6 +28,7 @@ from pipeline.streams import (
     Delivery,
     Effect,
     PermanentError,
+    Presence,
     Reason,
     TransientError,
     connect,
@@ -182,7 +183,9 @@ async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:
         ):
             await wait_until_ready(client, stop)
             await warn_unless_durable(client)
-            await consumer.run(stop)
+            presence = Presence(client, settings.keys.workers)
+            async with presence.announced(f"notifier:{consumer.name}", settings.lease_ms):
+                await consumer.run(stop)
     finally:
         await client.aclose()
 

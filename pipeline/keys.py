@@ -31,6 +31,11 @@ class Keys:
         """Stream of the entries that were given up, with the reason."""
         return f"{self.prefix}dead"
 
+    @property
+    def workers(self) -> str:
+        """Sorted set of the workers, by when each was last heard of."""
+        return f"{self.prefix}workers"
+
     def job(self, job_id: str) -> str:
         """Hash of one job's state."""
         return f"{self.prefix}job:{job_id}"

@@ -25,6 +25,7 @@ from pipeline.streams import (
     Consumer,
     Delivery,
     Effect,
+    Presence,
     Reason,
     connect,
     wait_until_ready,
@@ -188,7 +189,9 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event, detection: Det
             await warn_unless_durable(client)
             took_s = round(time.perf_counter() - started, 1)
             log.info("processor.ready", model=settings.model, took_s=took_s)
-            await consumer.run(stop)
+            presence = Presence(client, settings.keys.workers)
+            async with presence.announced(f"processor:{consumer.name}", settings.lease_ms):
+                await consumer.run(stop)
     finally:
         child.close()
         await client.aclose()

@@ -56,6 +56,7 @@ def say_addresses(plan: Plan) -> None:
         "upload page": plan.upload_url,
         "viewer": f"{plan.viewer_url}  (opens with a job's link)",
         "mails": mails,
+        "monitor": f"{plan.upload_url}/monitor  (token: {plan.admin_token})",
         "data": str(plan.data_dir),
         "redis": redis,
     }

@@ -36,6 +36,7 @@ class Plan:
         upload_url: Of the upload page, as links have it.
         viewer_url: Of the viewer, as links have it.
         mail_url: Of the page of caught mails; None where mails are sent.
+        admin_token: Where the administrator finds the token of the monitor page, in words.
         data_dir: Where everything lies.
         redis_url: Of its Redis.
         owns_redis: Whether that Redis is one of `services`.
@@ -46,6 +47,7 @@ class Plan:
     upload_url: str
     viewer_url: str
     mail_url: str | None
+    admin_token: str
     data_dir: Path
     redis_url: str
     owns_redis: bool
@@ -86,6 +88,7 @@ def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan
         if catches_mail:
             services.append(_mail_catcher(folder, port + 2))
         _provide("SECRET_KEY", kept_secret(folder, SECRET_FILE))
+        own_token = not _configured("ADMIN_TOKEN")
         _provide("ADMIN_TOKEN", kept_secret(folder, ADMIN_FILE))
         _provide("PUBLIC_URL", f"http://{_shown(host)}:{port}")
         _provide("VIEWER_URL", f"http://{_shown(host)}:{port + 1}")
@@ -100,6 +103,7 @@ def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan
             upload_url=settings.public_url.rstrip("/"),
             viewer_url=settings.viewer_url.rstrip("/"),
             mail_url=f"http://{_LOCAL}:{port + 2}" if catches_mail else None,
+            admin_token=str(folder / ADMIN_FILE) if own_token else "CORESTREAM_ADMIN_TOKEN",
             data_dir=folder,
             redis_url=settings.redis_url,
             owns_redis=owns_redis,

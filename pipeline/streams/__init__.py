@@ -22,7 +22,9 @@ from pipeline.streams.dead import DeadLetter, DeadLetters
 from pipeline.streams.delivery import Delivery, Reason, Source
 from pipeline.streams.effect import Effect
 from pipeline.streams.errors import PermanentError, RetryRefusedError, TransientError, UnavailableError
+from pipeline.streams.inspection import Pending, Server, read_pending, read_server
 from pipeline.streams.observation import Delivered, Ended, Observation, Observer, Outcome
+from pipeline.streams.presence import Presence
 from pipeline.streams.publisher import ensure_group, publish
 from pipeline.streams.stats import StreamStats, read_stats
 
@@ -37,10 +39,13 @@ __all__ = [
     "Observation",
     "Observer",
     "Outcome",
+    "Pending",
     "PermanentError",
+    "Presence",
     "Reason",
     "RedisError",
     "RetryRefusedError",
+    "Server",
     "Source",
     "StreamStats",
     "TransientError",
@@ -49,6 +54,8 @@ __all__ = [
     "durability_warnings",
     "ensure_group",
     "publish",
+    "read_pending",
+    "read_server",
     "read_stats",
     "wait_until_ready",
     "warn_unless_durable",

@@ -24,7 +24,7 @@ from pipeline.jobs import Jobs
 from pipeline.keys import PROCESSORS, Keys
 from pipeline.metrics import DeliveryMetrics, ScanMetrics, new_registry
 from pipeline.storage import Storage
-from pipeline.streams import Consumer, DeadLetters, connect
+from pipeline.streams import Consumer, DeadLetters, Presence, connect
 from pipeline.web.health import listening
 from processor.child import DetectionChild
 from processor.worker import ScanHandler
@@ -170,7 +170,11 @@ async def running_system(folder: Path, redis_url: str, **changed: Any) -> AsyncI
             "notifier": f"http://127.0.0.1:{mails_port}",
         }
         try:
-            async with listening(host="127.0.0.1", port=scans_port, checks={}, registry=registry):
+            presence = Presence(client, settings.keys.workers)
+            async with (
+                listening(host="127.0.0.1", port=scans_port, checks={}, registry=registry),
+                presence.announced(f"processor:{processor.name}", settings.lease_ms),
+            ):
                 origin = str(server.make_url("/")).rstrip("/")
                 yield System(settings, origin, client, http, smtp, network, processor.name, workers)
         finally:

@@ -62,7 +62,14 @@ def test_the_keys_to_look_at_are_the_code_s() -> None:
     """A command that is copied from the page finds something."""
     keys = Keys(str(PipelineSettings.model_fields["stream_prefix"].default))
     named = set(re.findall(rf"{re.escape(keys.prefix)}[a-z]\S*?(?=[ `])", PAGE))
-    assert named == {keys.scans, keys.results, keys.dead, keys.job("<job_id>"), keys.timeline("<job_id>")}
+    assert named == {
+        keys.scans,
+        keys.results,
+        keys.dead,
+        keys.workers,
+        keys.job("<job_id>"),
+        keys.timeline("<job_id>"),
+    }
     assert f"XPENDING {keys.scans} {PROCESSORS} " in PAGE
     assert f"XPENDING {keys.results} {NOTIFIERS} " in PAGE
 

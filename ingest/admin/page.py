@@ -1,0 +1,101 @@
+"""The monitor page: numbers that renew themselves, dead letters with buttons. Works without script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+from aiohttp import web
+
+from ingest.admin import wording
+from ingest.admin.access import COOKIE, Admin
+from ingest.admin.letters import Letters
+from ingest.admin.numbers import Numbers
+from ingest.documents import json_response
+from pipeline.clock import to_text
+from pipeline.web.pages import render
+from pipeline.web.problems import ProblemError
+
+log = structlog.get_logger()
+
+# Under the other pages' `no-referrer` a browser would not say on which origin a form was sent.
+_HEADERS = {"Referrer-Policy": "same-origin"}
+
+
+@dataclass(frozen=True)
+class MonitorPage:
+    """Serves the page, its numbers, and its forms.
+
+    Attributes:
+        admin: Checks who asks.
+        numbers: Puts the numbers together.
+        letters: Retries and drops.
+    """
+
+    admin: Admin
+    numbers: Numbers
+    letters: Letters
+
+    async def get(self, request: web.Request) -> web.Response:
+        """`GET /monitor`: the page, or the way to log in."""
+        if "Authorization" not in request.headers and not self.admin.has_session(request):
+            return web.Response(status=303, headers={"Location": "/monitor/login"})
+        return await self._render(request, "monitor.html")
+
+    async def get_parts(self, request: web.Request) -> web.Response:
+        """`GET /monitor/parts`: what of the page renews itself, as HTML."""
+        return await self._render(request, "monitor_parts.html")
+
+    async def get_numbers(self, request: web.Request) -> web.Response:
+        """`GET /api/monitor`: the same as JSON."""
+        self.admin.require(request)
+        return json_response(await self.numbers.read())
+
+    async def get_login(self, request: web.Request) -> web.Response:
+        """`GET /monitor/login`: the form."""
+        self.admin.require_on()
+        return _with_headers(render(request, "monitor_login.html", problem=None))
+
+    async def post_login(self, request: web.Request) -> web.Response:
+        """`POST /monitor/login`: a session for the right token."""
+        self.admin.require_own_origin(request)
+        form = await request.post()
+        try:
+            self.admin.check_token(request, str(form.get("token", "")))
+        except ProblemError as problem:
+            log.warning("admin.refused", code=problem.code)
+            answer = render(request, "monitor_login.html", status=problem.status, problem=problem)
+            return _with_headers(answer)
+        log.info("admin.logged_in")
+        answer = web.Response(status=303, headers={"Location": "/monitor"})
+        self.admin.begin_session(answer)
+        return answer
+
+    async def post_logout(self, request: web.Request) -> web.Response:
+        """`POST /monitor/logout`: the end of the session in this browser."""
+        self.admin.require(request)
+        answer = web.Response(status=303, headers={"Location": "/monitor/login"})
+        answer.del_cookie(COOKIE)
+        return answer
+
+    async def post_retry(self, request: web.Request) -> web.Response:
+        """`POST /monitor/dead/{dead_id}/retry`: the form's way to do it."""
+        self.admin.require(request)
+        await self.letters.retry(request)
+        return web.Response(status=303, headers={"Location": "/monitor"})
+
+    async def post_drop(self, request: web.Request) -> web.Response:
+        """`POST /monitor/dead/{dead_id}/drop`: the form's way to do it."""
+        self.admin.require(request)
+        await self.letters.drop(request)
+        return web.Response(status=303, headers={"Location": "/monitor"})
+
+    async def _render(self, request: web.Request, template: str) -> web.Response:
+        self.admin.require(request)
+        monitor = await self.numbers.read()
+        return _with_headers(render(request, template, monitor=monitor, wording=wording, to_text=to_text))
+
+
+def _with_headers(answer: web.Response) -> web.Response:
+    answer.headers.update(_HEADERS)
+    return answer
