@@ -11,13 +11,15 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pebble import ProcessExpired, ProcessPool
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from pipeline.errors import CorestreamError
 from pipeline.streams import TransientError
@@ -86,15 +88,11 @@ class DetectionChild:
     def __init__(self, detection: Detection, timeout_s: float) -> None:
         self._detection = detection
         self._timeout_s = timeout_s
-        self._pool = ProcessPool(
-            max_workers=1,
-            initializer=_prepare_process,
-            context=multiprocessing.get_context("spawn"),  # a forked TensorFlow deadlocks
-        )
+        self._pool = _new_pool()
 
     async def warm(self) -> None:
         """Load the network, so that the first scan finds it ready."""
-        await asyncio.wrap_future(self._pool.schedule(self._detection.load))
+        await asyncio.wrap_future(self._schedule(self._detection.load))
 
     async def detect(self, scan: Path, out_dir: Path, *, job_id: str, scan_id: str) -> None:
         """Run the detection of one volume; a cancelled call ends the child.
@@ -110,24 +108,42 @@ class DetectionChild:
             DetectionDiedError: The child died.
             DetectionTimeoutError: It overran its time.
         """
-        future = self._pool.schedule(
-            self._detection.detect, args=(scan, out_dir, job_id, scan_id), timeout=self._timeout_s
-        )
+        future = self._schedule(self._detection.detect, (scan, out_dir, job_id, scan_id), self._timeout_s)
         try:
             await asyncio.wrap_future(future)
         except ProcessExpired as error:
             raise DetectionDiedError(
                 f"The detection's process died (exit status {error.exitcode})."
             ) from error
+        except BrokenProcessPool as error:
+            raise DetectionDiedError("The detection's process died before it began.") from error
         except TimeoutError as error:
             raise DetectionTimeoutError(
                 f"The detection was ended after {self._timeout_s:g} s (CORESTREAM_SCAN_TIMEOUT_S)."
             ) from error
 
+    def _schedule(
+        self, work: Callable[..., None], args: tuple[object, ...] = (), timeout_s: float | None = None
+    ) -> ProcessFuture[None]:
+        try:
+            return self._pool.schedule(work, args=args, timeout=timeout_s)
+        except RuntimeError:  # a pool whose only process died between two tasks is broken for good
+            self.close()
+            self._pool = _new_pool()
+            return self._pool.schedule(work, args=args, timeout=timeout_s)
+
     def close(self) -> None:
         """End the child, whatever it is doing."""
         self._pool.stop()
         self._pool.join()
+
+
+def _new_pool() -> ProcessPool:
+    return ProcessPool(
+        max_workers=1,
+        initializer=_prepare_process,
+        context=multiprocessing.get_context("spawn"),  # a forked TensorFlow deadlocks
+    )
 
 
 def _prepare_process() -> None:

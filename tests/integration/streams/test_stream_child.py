@@ -1,0 +1,86 @@
+"""The processor's child process under the runtime: it may burn and it may die."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.streams import Delivery, Effect
+from processor.child import DetectionChild
+from tests.support.burning import PID, Burning
+from tests.support.stream_bench import STARTS, Bench
+from tests.support.waiting import eventually
+
+SECONDS = 1.5
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def child() -> Iterator[DetectionChild]:
+    """A child whose work takes five leases."""
+    child = DetectionChild(Burning(SECONDS), timeout_s=60)
+    yield child
+    child.close()
+
+
+def running(
+    bench: Bench, child: DetectionChild, folder: Path
+) -> Callable[[Delivery], Coroutine[Any, Any, Effect]]:
+    """Return the handler that has the child work on every entry."""
+
+    async def handle(delivery: Delivery) -> Effect:
+        await bench.client.rpush(STARTS, f"{delivery.entry_id} {delivery.count} {delivery.consumer} 0")
+        await child.detect(folder, folder, job_id="", scan_id="")
+        return Effect.none()
+
+    return handle
+
+
+async def starts(bench: Bench, entry_id: str) -> list[int]:
+    """Return the delivery count of every start."""
+    return [count for count, _ in await bench.starts(entry_id)]
+
+
+async def test_renewal_is_kept_off_the_jobs_thread(
+    stream_bench: Bench, child: DetectionChild, tmp_path: Path
+) -> None:
+    """Rule 7: however the job burns, its lease is renewed in time; the consumer beside it never gets it."""
+    stream_bench.lease_ms = 300
+    await child.warm()
+    handler = running(stream_bench, child, tmp_path)
+    async with stream_bench.consuming(stream_bench.consumer(handler=handler), stream_bench.consumer()):
+        entry_id = await stream_bench.add(number="1")
+        await stream_bench.until_empty(within_s=PATIENCE_S)
+    assert await starts(stream_bench, entry_id) == [1]
+
+
+@pytest.mark.usefixtures("redis_server")  # a second pass over the same child would show nothing new
+async def test_a_killed_child_is_replaced_and_costs_its_own_job_one_start(
+    stream_bench: Bench, child: DetectionChild, tmp_path: Path
+) -> None:
+    """Rule 24: killed at work it costs one start, killed while it waits for work none; both are replaced."""
+    await child.warm()
+
+    async def began() -> bool:
+        return (tmp_path / PID).exists()
+
+    async def broken() -> bool:
+        return not child._pool.active
+
+    async with stream_bench.consuming(stream_bench.consumer(handler=running(stream_bench, child, tmp_path))):
+        at_work = await stream_bench.add(number="1")
+        await eventually(began, within_s=PATIENCE_S)
+        os.kill(int((tmp_path / PID).read_text()), signal.SIGKILL)
+        await stream_bench.until_empty(within_s=PATIENCE_S)
+        os.kill(int((tmp_path / PID).read_text()), signal.SIGKILL)
+        await eventually(broken, within_s=PATIENCE_S)
+        waiting = await stream_bench.add(number="2")
+        await stream_bench.until_empty(within_s=PATIENCE_S)
+    assert await starts(stream_bench, at_work) == [1, 2]
+    assert await starts(stream_bench, waiting) == [1]
+    assert await stream_bench.dead.list() == []
