@@ -24,7 +24,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_kind" not in metafunc.fixturenames:
         return
     kinds: list[object] = ["redis", "valkey"]
-    if "redis_server" not in metafunc.fixturenames:
+    if "stream_bench" in metafunc.fixturenames and "redis_server" not in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("not_on_the_fake")
         kinds.append(pytest.param(FAKE, marks=pytest.mark.skip(reason=marker.args[0])) if marker else FAKE)
     metafunc.parametrize("server_kind", kinds, scope="module")  # so that a module may share a server
