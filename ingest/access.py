@@ -9,6 +9,7 @@ from aiohttp import web
 from pipeline.errors import LinkInvalidError
 from pipeline.links import Tokens
 from pipeline.storage import JobRecord, Storage
+from pipeline.web.auditing import JOB_ID
 from pipeline.web.problems import ProblemError
 
 _BEARER = "Bearer "
@@ -41,6 +42,7 @@ class Access:
                 "Expected the token of this job, received that of another. Copy the whole link from the mail "
                 "or the reply to the submission."
             )
+        request[JOB_ID] = job_id
         return self.storage.read_job(job_id)
 
 

@@ -20,11 +20,10 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from pipeline.clock import Instant, now
 from pipeline.errors import CorestreamError
 from pipeline.storage import write_whole
+from pipeline.web.auditing import API_KEY_NAME
 from pipeline.web.problems import ProblemError
 
 HEADER = "X-API-Key"
-KEY_NAME = web.RequestKey("api_key_name", str)
-"""The name of the key that a request was let in with."""
 
 _FILE = "api-keys.json"
 _PREFIX = "cs_"
@@ -129,7 +128,7 @@ def required(keys: ApiKeys) -> Middleware:
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         if _submits(request):
-            request[KEY_NAME] = _check(request, keys)
+            request[API_KEY_NAME] = _check(request, keys)
         return await handler(request)
 
     return middleware

@@ -33,6 +33,7 @@ from ingest.uploads.joining import Joining
 from ingest.uploads.store import LONGEST_SILENCE, UploadStore
 from ingest.uploads.writers import Writers
 from pipeline import logging
+from pipeline.audit import Action
 from pipeline.errors import ConfigurationError
 from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS, PROCESSORS
@@ -53,6 +54,7 @@ from pipeline.streams import (
     warn_unless_durable,
     why_unavailable,
 )
+from pipeline.web import auditing
 from pipeline.web.app import build_app, run
 from pipeline.web.health import Check
 
@@ -93,7 +95,7 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         await warn_unless_durable(client)
 
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
-        sweeper = Sweeper(storage, jobs, uploads, ensure_groups, sweep_every_s)
+        sweeper = Sweeper(storage, jobs, uploads, settings.audit, ensure_groups, sweep_every_s)
         stop = asyncio.Event()
         tasks = [asyncio.create_task(work(stop)) for work in (sweeper.run, check_durability)]
         yield
@@ -124,6 +126,7 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     intake = Intake(settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=metrics)
     writers = Writers(storage)
     Uploads(settings, storage, uploads, writers, intake.limits).add_routes(app)
+    auditing.setup(app, settings.audit, _AUDITED)
     if settings.api_keys:
         app.middlewares.append(api_keys.required(api_keys.ApiKeys(storage.root)))
     _add_routes(
@@ -134,6 +137,15 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         settings,
     )
     return app
+
+
+_AUDITED: dict[tuple[str, str], Action] = {
+    ("POST", "/api/jobs"): "submit",
+    ("GET", "/api/jobs/{job_id}"): "view",
+    ("GET", "/jobs/{job_id}"): "view",
+    ("DELETE", "/api/jobs/{job_id}"): "delete",
+    ("POST", "/jobs/{job_id}/delete"): "delete",
+}
 
 
 def _add_changes(app: web.Application, deletion: Deletion, feedback: FeedbackDesk) -> None:

@@ -17,6 +17,7 @@ from ingest.received import Received, temporary_parts, too_large
 from ingest.settings import IngestSettings
 from ingest.uploads.joining import Joining
 from pipeline.storage import JobRecord, Storage
+from pipeline.web.auditing import JOB_ID
 from pipeline.web.problems import ProblemError, wants_html
 
 _COPIES = 2
@@ -59,6 +60,7 @@ class Submissions:
                 record = await self._uploads(request, key)
             case other:
                 raise _not_a_form(other)
+        request[JOB_ID] = record.job_id
         return self._answer(request, record)
 
     async def _form(self, request: web.Request, key: str | None) -> JobRecord:

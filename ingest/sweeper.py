@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from ingest.locks import HeldError, held
 from ingest.uploads.store import UploadStore
+from pipeline.audit import AuditLog
 from pipeline.clock import now
 from pipeline.errors import JobNotFoundError
 from pipeline.jobs import Jobs
@@ -37,6 +38,7 @@ class Sweeper:
         storage: Where jobs lie.
         jobs: State of jobs.
         uploads: Resumable uploads.
+        audit: Is told of every job that expired.
         ensure_groups: Creates the consumer groups, unless they exist.
         every_s: Between the end of a sweep and the next, seconds.
     """
@@ -44,6 +46,7 @@ class Sweeper:
     storage: Storage
     jobs: Jobs
     uploads: UploadStore
+    audit: AuditLog
     ensure_groups: Callable[[], Awaitable[None]]
     every_s: float
 
@@ -95,6 +98,7 @@ class Sweeper:
         with suppress(HeldError, JobNotFoundError), held(self.storage.lock_path(expired.job_id)):
             if self.storage.read_job(expired.job_id) == expired:
                 self.storage.delete_job(expired.job_id)
+                self.audit.write("delete", "expired", job_id=expired.job_id)
                 log.info("job.expired", job_id=expired.job_id)
                 return True
         return False

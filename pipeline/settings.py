@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pipeline.audit import AuditLog
 from pipeline.errors import ConfigurationError
 from pipeline.keys import Keys
 from pipeline.links import Links, Tokens
@@ -48,6 +49,11 @@ class PipelineSettings(BaseSettings):
     def storage(self) -> Storage:
         """The folders under DATA_DIR."""
         return Storage(self.data_dir)
+
+    @property
+    def audit(self) -> AuditLog:
+        """The audit log."""
+        return AuditLog(self.storage.audit, self.secret_key.get_secret_value())
 
     @property
     def tokens(self) -> Tokens:

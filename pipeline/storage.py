@@ -9,6 +9,7 @@
     jobs/<job_id>/<scan_id>/scan.nii.gz   the volume as accepted
     jobs/<job_id>/<scan_id>/failure.json  why there is no result (failure.1.json: before its first retry), or
     jobs/<job_id>/<scan_id>/result/       the result: its files appear together, by one rename
+    audit/audit.jsonl                     who did what with which job (pipeline.audit)
     ledger/<date>.jsonl                   when what happened to each scan (pipeline.ledger)
     feedback/<job_id>.<scan_id>.json      what a reader said of a result (pipeline.feedback)
 
@@ -173,11 +174,12 @@ class Storage:
         self.incoming = self.root / "incoming"
         self.jobs = self.root / "jobs"
         self.ledger = self.root / "ledger"
+        self.audit = self.root / "audit"
         self.feedback = self.root / "feedback"
 
     def create_folders(self) -> None:
         """Make the folders that every service expects; readable by this user alone."""
-        for folder in (self.root, self.incoming, self.jobs, self.ledger):
+        for folder in (self.root, self.incoming, self.jobs, self.ledger, self.audit):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def free_bytes(self) -> int:

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from pipeline.links import Tokens
 from pipeline.storage import JobRecord, ResultFile, Storage
+from pipeline.web.auditing import JOB_ID
 from pipeline.web.problems import ProblemError
 
 RESULT_FILES: tuple[str, ...] = get_args(ResultFile)
@@ -36,7 +37,9 @@ class Access:
             LinkExpiredError: Its time is over.
             JobNotFoundError: The job has been deleted.
         """
-        return self.storage.read_job(self.tokens.read(request.match_info["token"]))
+        job_id = self.tokens.read(request.match_info["token"])
+        request[JOB_ID] = job_id
+        return self.storage.read_job(job_id)
 
     def scan(self, request: web.Request) -> tuple[JobRecord, str]:
         """Return a request's job and the id of the scan it asks for, which is one of the job's.

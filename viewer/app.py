@@ -9,11 +9,13 @@ import structlog
 from aiohttp import web
 
 from pipeline import logging
+from pipeline.audit import Action
 from pipeline.errors import ConfigurationError
 from pipeline.metrics import new_registry
 from pipeline.service import exit_for
 from pipeline.settings import load
 from pipeline.storage import Storage
+from pipeline.web import auditing
 from pipeline.web.app import build_app, run
 from pipeline.web.health import Check
 from viewer.access import Access
@@ -28,6 +30,15 @@ log = structlog.get_logger()
 
 _HERE = Path(__file__).parent
 _ASSETS = _HERE / "static"
+
+
+_AUDITED: dict[tuple[str, str], Action] = {
+    ("GET", "/r/{token}"): "view",
+    ("GET", "/r/{token}/papaya/{scan_id}"): "view",
+    ("GET", "/r/{token}/all.zip"): "download",
+    ("GET", "/r/{token}/numbers.csv"): "download",
+    ("GET", "/r/{token}/files/{scan_id}/{name}"): "download",
+}
 
 
 def build(settings: ViewerSettings) -> web.Application:
@@ -51,6 +62,7 @@ def build(settings: ViewerSettings) -> web.Application:
     app.router.add_get("/r/{token}/numbers.csv", Numbers(access).serve)
     app.router.add_get("/r/{token}/papaya/{scan_id}", PapayaPage(access).serve)
     app.router.add_get("/r/{token}/files/{scan_id}/{name}", Files(access).serve)
+    auditing.setup(app, settings.audit, _AUDITED)
     app.router.add_static("/assets/", _ASSETS)
     return app
 

@@ -18,6 +18,10 @@ from pipeline.web.pages import render
 log = structlog.get_logger()
 
 
+PROBLEM_CODE = web.ResponseKey("problem_code", str)
+"""The code of the problem that an answer tells of."""
+
+
 class ProblemError(CorestreamError):
     """Raised by a handler to answer with a problem document.
 
@@ -64,6 +68,7 @@ def response(request: web.Request, problem: ProblemError) -> web.Response:
             document["errors"] = problem.errors
         answer = web.json_response(document, status=problem.status, content_type="application/problem+json")
     answer.headers.update(problem.headers)
+    answer[PROBLEM_CODE] = problem.code
     if request.can_read_body:  # else what is still coming would be taken as the next request
         answer.force_close()
     return answer

@@ -155,10 +155,10 @@ def test_what_must_survive_lies_in_named_volumes() -> None:
     """Data, the time ledger, models, mails and Redis's append-only file; the viewer cannot change a scan."""
     mounts = {mount for service in SERVICES.values() for mount in service["volumes"]}
     named = {mount.split(":")[0] for mount in mounts if not mount.startswith("./")}
-    assert named == set(COMPOSE["volumes"]) == {"data", "ledger", "models", "redis", "mail"}
+    assert named == set(COMPOSE["volumes"]) == {"data", "ledger", "audit", "models", "redis", "mail"}
     for service in ("ingest", "processor", "notifier"):
         assert {"data:/data", "ledger:/data/ledger"} <= set(SERVICES[service]["volumes"])
-    assert SERVICES["viewer"]["volumes"] == ["data:/data:ro", "ledger:/data/ledger"]
+    assert SERVICES["viewer"]["volumes"] == ["data:/data:ro", "ledger:/data/ledger", "audit:/data/audit"]
 
 
 def test_processors_can_be_multiplied() -> None:
