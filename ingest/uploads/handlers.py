@@ -187,9 +187,6 @@ class Uploads:
                     upload.path, upload.offset_bytes
                 )  # nothing of a request that lied about its length
             raise
-        except EvictedError:
-            log.info("upload.evicted")
-            raise
         await asyncio.to_thread(_fsync, upload)
 
     async def _append_checked(
@@ -235,13 +232,14 @@ async def _pieces(body: StreamReader) -> AsyncIterator[bytes]:
     try:
         while piece := await body.readany():
             yield piece
-    except (ClientError, HttpProcessingError, RequestPayloadError) as error:
+    except (ClientError, HttpProcessingError, RequestPayloadError, ConnectionError, EvictedError) as error:
+        log.info("upload.cut", reason=type(error).__name__)
         raise ProblemError(
             status=400,
             code="upload-cut",
             title="Upload cut off",
-            detail="Expected as many bytes as the request announced, received fewer. Ask for the offset by "
-            "HEAD, and go on from there.",
+            detail="Expected as many bytes as the request announced, received fewer before the "
+            "connection broke or a newer request took over. Ask for the offset by HEAD and go on from there.",
         ) from error
 
 

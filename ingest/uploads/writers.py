@@ -21,8 +21,11 @@ _PATIENCE_S = 10.0
 _ASK_EVERY_S = 0.02
 
 
-class EvictedError(ConnectionError):
-    """Raised into a request whose client has come again by another connection."""
+class EvictedError(TimeoutError):
+    """Raised into a request whose client has come again by another connection.
+
+    A TimeoutError, because that is what aiohttp expects of a body of which it drains the rest.
+    """
 
 
 class Writers:

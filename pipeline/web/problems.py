@@ -122,8 +122,6 @@ def middleware(metrics: HttpMetrics) -> Middleware:
             if error.status < HTTPStatus.BAD_REQUEST:  # redirects and the like are answers, not errors
                 raise
             problem = _as_problem(error)
-        except ConnectionError:  # nobody is left to be answered
-            raise
         except Exception as error:  # noqa: BLE001 - the edge of the service: whatever it is, the client gets words
             problem = _as_problem(error)
         metrics.refused(problem.code)

@@ -8,10 +8,17 @@ from collections.abc import AsyncIterator
 
 
 class TcpProxy:
-    """Passes bytes through until a reply contains `break_at`: then it closes instead, once."""
+    """Passes bytes through until a reply contains `break_at`: then it closes instead, once.
 
-    def __init__(self, target_port: int) -> None:
+    Args:
+        target_port: Of 127.0.0.1.
+        bytes_per_s: The most that goes one way; None for as fast as it comes.
+    """
+
+    def __init__(self, target_port: int, *, bytes_per_s: float | None = None) -> None:
         self._target_port = target_port
+        self._bytes_per_s = bytes_per_s
+        self._writers: set[asyncio.StreamWriter] = set()
         self.break_at: bytes | None = None
         self.breaks = 0
         self.port = 0
@@ -21,6 +28,11 @@ class TcpProxy:
         """Address for redis-py."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def cut(self) -> None:
+        """Break every connection off, as a router does that is switched off and on."""
+        for writer in self._writers:
+            writer.transport.abort()
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Listen on a free port of 127.0.0.1."""
@@ -28,11 +40,13 @@ class TcpProxy:
         self.port = server.sockets[0].getsockname()[1]
         async with server:
             yield
+            self.cut()
             server.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+            self._writers |= {writer, server_writer}
             ways = [
                 asyncio.ensure_future(self._pump(reader, server_writer)),
                 asyncio.ensure_future(self._pump(server_reader, writer, breakable=True)),
@@ -52,3 +66,5 @@ class TcpProxy:
                 return
             sink.write(data)
             await sink.drain()
+            if self._bytes_per_s is not None:
+                await asyncio.sleep(len(data) / self._bytes_per_s)
