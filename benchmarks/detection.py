@@ -110,11 +110,13 @@ def warm_scans(model_name: str, scan: Path, repeats: int) -> tuple[dict[str, Cos
     from processor.detection.weights import read_weights  # noqa: PLC0415
     from processor.models import resolve_model  # noqa: PLC0415
     from processor.outputs import write_outputs  # noqa: PLC0415
+    from processor.placement import place_on_grid  # noqa: PLC0415
     from processor.volumes import read_volume  # noqa: PLC0415
 
     model = resolve_model(model_name, Path("models"))
     detector = load_detector(model)
-    volume = read_volume(scan)
+    stored = read_volume(scan)
+    volume = place_on_grid(stored)
     normalised = normalise(volume.hu)
     halves = split_hemispheres(normalised)
     output = detector._network(*halves)  # noqa: SLF001 - measured apart from what surrounds it
@@ -128,6 +130,7 @@ def warm_scans(model_name: str, scan: Path, repeats: int) -> tuple[dict[str, Cos
         stages: dict[str, Callable[[], object]] = {
             "one scan, file to files": lambda: detect_scan(scan, out, detector, model=model),
             "  reading": lambda: read_volume(scan),
+            "  alignment": lambda: place_on_grid(stored),
             "  preprocessing": lambda: normalise(volume.hu),
             "  network": lambda: detector._network(*halves),  # noqa: SLF001 - the same
             "  saliency map": lambda: saliency_map(output.left_map, output.right_map, normalised),

@@ -29,6 +29,7 @@ from processor.detection.preprocessing import normalise
 from processor.detection.saliency import HALF_SCALE, SaliencyMap, saliency_map
 from processor.detection.weights import Weights, read_weights
 from processor.models import resolve_model
+from processor.placement import place_on_grid
 from processor.volumes import read_volume
 
 RESULTS = Path(__file__).parent / "results"
@@ -136,7 +137,7 @@ def main() -> None:
     if options.check:
         check()
     weights = read_weights(resolve_model(options.model, Path("models")).path)
-    volumes = {path.name: normalise(read_volume(path).hu) for path in options.scan}
+    volumes = {path.name: normalise(place_on_grid(read_volume(path)).hu) for path in options.scan}
     exact: dict[str, tuple[float, SaliencyMap]] = {}
     rows: list[dict[str, Any]] = []
     print(f"{'scan':<32}{'in bfloat16':>19}{'Dice':>9}{'side':>7}{'core':>9}{'error':>9}{'levels':>8}")

@@ -47,7 +47,7 @@ class ScanDocument(_Document):
     removed: tuple[str, ...]
     report: Report | None
     files: dict[str, str]
-    """Addresses by kind: `saliency`, `saliency_fixed`, `summary`, `report`, `aligned`."""
+    """Addresses by kind: `saliency`, `saliency_fixed`, `saliency_native`, `aligned`, `summary`, ..."""
     viewer_url: str
     error: Failure | None
     times: dict[str, str]

@@ -8,11 +8,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.refusals import invalid, times
+from ingest.refusals import invalid
 from pipeline.web.problems import ProblemError
-
-GRID_SHAPE = (146, 182, 133)
-"""Voxels of 1 mm along the axes left, anterior, superior: the grid the network was trained on."""
 
 Header = nib.Nifti1Header
 """nibabel's NIfTI-2 header is a subclass of its NIfTI-1 header."""
@@ -99,28 +96,3 @@ def _same_sides(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     """Tell whether two affines agree on handedness, and on which voxels lie to the left."""
     same_hand = np.linalg.det(one[:3, :3]) * np.linalg.det(other[:3, :3]) > 0
     return bool(same_hand and one[0, :3] @ other[0, :3] > 0)
-
-
-def check_grid(shape: tuple[int, int, int], affine: NDArray[np.float64]) -> None:
-    """Refuse a volume that does not lie on the network's grid, whichever way its axes are ordered.
-
-    Args:
-        shape: Voxels along each axis of the file.
-        affine: (4, 4), voxel to world, RAS millimetres.
-
-    Raises:
-        ProblemError: It does not, or its axes cannot be named.
-    """
-    codes = nib.aff2axcodes(affine)
-    if None in codes:
-        raise _orientation_invalid("orientation", "singular")
-    along = dict(zip(codes, shape, strict=True))
-    turned = tuple(along.get(one) or along.get(other) for one, other in ("LR", "AP", "SI"))
-    if turned != GRID_SHAPE:
-        raise invalid(
-            "not-on-grid",
-            "Not on the grid",
-            f"a scan on the MNI152 grid, {times(GRID_SHAPE)} voxels of 1 mm (left, anterior, superior)",
-            f"{times(shape)} voxels with axes {''.join(codes)}",
-            "Register and resample the scan to that grid, and submit the result.",
-        )

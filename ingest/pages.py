@@ -8,8 +8,6 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import web
 
 from ingest.access import Access
-from ingest.geometry import GRID_SHAPE
-from ingest.refusals import times
 from ingest.settings import IngestSettings
 from ingest.status import Status
 from pipeline.web.pages import render
@@ -38,7 +36,6 @@ class Pages:
         return render(
             request,
             "upload.html",
-            grid=times(GRID_SHAPE),
             max_files=self.settings.max_files_per_job,
             max_size=_size(self.settings.max_upload_bytes),
             kept_for=_duration(self.settings.retention),

@@ -22,9 +22,11 @@ log = structlog.get_logger()
 _FILES: dict[str, ResultFile] = {
     "saliency": "saliency.nii.gz",
     "saliency_fixed": "saliency_fixed.nii.gz",
+    "saliency_native": "saliency_native.nii.gz",
     "summary": "summary.png",
     "report": "report.json",
     "aligned": "aligned.nii.gz",
+    "alignment": "alignment.png",
 }
 _WAITING = ScanState("waiting")
 

@@ -18,6 +18,9 @@ Side = Literal["left", "right"]
 """A hemisphere of the patient, as the scan's header has it."""
 
 
+Matrix = tuple[tuple[float, float, float, float], ...]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, populate_by_name=True, protected_namespaces=())
 
@@ -38,9 +41,14 @@ class Alignment(_Part):
 
     method: str
     applied: bool
+    """Whether the volume was resampled; False where it came on the grid."""
     quality: dict[str, float] | None = None
-    transform: tuple[tuple[float, float, float, float], ...] | None = None
-    """(4, 4), grid world space to scan world space, RAS millimetres."""
+    transform: Matrix | None = None
+    """(4, 4), world space of `aligned.nii.gz` to world space of the scan, RAS millimetres."""
+    inverse: Matrix | None = None
+    """(4, 4), the other way."""
+    spaces: dict[str, str] = {}
+    """In which space each position of the report is, in words, by the field's name."""
 
 
 class ModelFacts(_Part):
@@ -75,7 +83,9 @@ class Saliency(_Part):
     peak_voxel: tuple[int, int, int] | None
     """Voxel (i, j, k) of the saliency file where the map is largest."""
     peak_mm: tuple[float, float, float] | None
-    """The same in the file's world space, RAS millimetres."""
+    """The same in the world space of that file, RAS millimetres."""
+    peak_native_mm: tuple[float, float, float] | None = None
+    """The same in the world space of the scan as it came in, RAS millimetres."""
     scale: str
     """What the values of `saliency.nii.gz` mean."""
     scale_fixed: str | None = None
@@ -91,6 +101,8 @@ class Report(_Part):
     scan_id: Id | None
     research_use_only: str = RESEARCH_USE_ONLY
     input: InputFacts
+    orientation_note: str = ""
+    """What the scan's header claims about left and right, and that nobody can check it."""
     alignment: Alignment
     model: ModelFacts
     core_estimate: CoreEstimate

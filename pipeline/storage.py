@@ -36,7 +36,13 @@ from pipeline.ids import Id, new_id
 from pipeline.report import Report
 
 ResultFile = Literal[
-    "aligned.nii.gz", "saliency.nii.gz", "saliency_fixed.nii.gz", "summary.png", "report.json"
+    "aligned.nii.gz",
+    "saliency.nii.gz",
+    "saliency_fixed.nii.gz",
+    "saliency_native.nii.gz",
+    "summary.png",
+    "alignment.png",
+    "report.json",
 ]
 """The files of one scan's result."""
 

@@ -11,18 +11,18 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.errors import ConfigurationError
-from pipeline.report import Alignment, CoreEstimate, InputFacts, ModelFacts, Report, Saliency
+from pipeline.report import CoreEstimate, InputFacts, ModelFacts, Report, Saliency
+from processor.alignment.space import Affine
 from processor.detection.detector import Detector
-from processor.detection.saliency import SaliencyMap
+from processor.detection.saliency import SaliencyMap, Voxel
 from processor.detection.weights import WeightsFileError, read_weights
 from processor.models import Model
 from processor.outputs import write_outputs
+from processor.placement import PlacedScan, orientation_note, place_on_grid
 from processor.volumes import ScanVolume, read_volume
 
 SCALE = "percent of this map's own maximum before smoothing, so levels of two scans cannot be compared"
 SCALE_FIXED = "network output per feature, smoothed alike; scans of one model can be compared"
-ON_GRID = "none"
-"""The method of alignment of a scan that came on the grid."""
 
 
 def load_detector(model: Model) -> Detector:
@@ -51,7 +51,7 @@ def detect_scan(
     """Run the detection of a file and write its result.
 
     Args:
-        scan: A NIfTI volume on the grid.
+        scan: A NIfTI volume of a head.
         out_dir: An existing folder for the result's files.
         detector: With the weights of `model`.
         model: Stands in the report.
@@ -67,42 +67,47 @@ def detect_scan(
     """
     started = time.perf_counter()
     volume = read_volume(scan)
-    read_s = time.perf_counter() - started
-    detection = detector.detect(volume.hu)
+    facts = _input(volume)
+    read = time.perf_counter()
+    placed = place_on_grid(volume)
+    del volume  # a large scan's voxels must not lie in memory while the network runs
+    aligned = time.perf_counter()
+    detection = detector.detect(placed.hu)
     report = Report(
         job_id=job_id,
         scan_id=scan_id,
-        input=_input(volume),
-        alignment=Alignment(method=ON_GRID, applied=False),
+        input=facts,
+        orientation_note=orientation_note(facts.orientation),
+        alignment=placed.alignment,
         model=ModelFacts(
             name=model.name, sha256=model.sha256, description=model.description, trained_on=model.trained_on
         ),
         core_estimate=CoreEstimate(value=detection.core_estimate, **model.core_estimate.model_dump()),
-        saliency=_saliency(detection.saliency, volume, model),
-        timings_s={"reading": round(read_s, 3)}
+        saliency=_saliency(detection.saliency, placed, model),
+        timings_s={"reading": round(read - started, 3), "alignment": round(aligned - read, 3)}
         | {step: round(took_s, 3) for step, took_s in detection.timings_s.items()},
         software=_software(),
-        warnings=(*volume.warnings, *estimate_warnings(detection.core_estimate, model)),
+        warnings=(*placed.warnings, *estimate_warnings(detection.core_estimate, model)),
     )
-    write_outputs(out_dir, volume, detection.saliency, model, report)
+    write_outputs(out_dir, placed, detection.saliency, model, report)
     return report
 
 
 def _input(volume: ScanVolume) -> InputFacts:
     return InputFacts(
         sha256=volume.sha256,
-        shape=volume.stored_shape,
+        shape=volume.shape,
         voxel_size_mm=volume.voxel_size_mm,
         orientation=volume.orientation,
-        hu_range=(float(volume.hu.min()), float(volume.hu.max())),
+        hu_range=volume.hu_range,
     )
 
 
-def _saliency(saliency: SaliencyMap, volume: ScanVolume, model: Model) -> Saliency:
-    peak_mm = None
+def _saliency(saliency: SaliencyMap, scan: PlacedScan, model: Model) -> Saliency:
+    peak_mm = peak_native_mm = None
     if saliency.peak is not None:
-        x, y, z = (volume.affine @ np.array([*saliency.peak, 1.0]))[:3].tolist()
-        peak_mm = (x, y, z)
+        peak_mm = _point(scan.affine, saliency.peak)
+        peak_native_mm = _point(scan.native.affine @ scan.native.from_grid, saliency.peak)
     return Saliency(
         raw_max=saliency.raw_max,
         floor=model.saliency_floor,
@@ -110,9 +115,15 @@ def _saliency(saliency: SaliencyMap, volume: ScanVolume, model: Model) -> Salien
         side=saliency.side,
         peak_voxel=saliency.peak,
         peak_mm=peak_mm,
+        peak_native_mm=peak_native_mm,
         scale=SCALE,
         scale_fixed=SCALE_FIXED,
     )
+
+
+def _point(affine: Affine, voxel: Voxel) -> tuple[float, float, float]:
+    x, y, z = (affine @ np.array([*voxel, 1.0]))[:3].tolist()
+    return x, y, z
 
 
 def estimate_warnings(core_estimate: float, model: Model) -> tuple[str, ...]:
@@ -142,5 +153,6 @@ def _software() -> dict[str, str]:
         "corestream": _own_version(),
         "tensorflow": tf.__version__,
         "numpy": np.__version__,
+        "simpleitk": importlib.metadata.version("SimpleITK"),
         "python": platform.python_version(),
     }

@@ -12,10 +12,14 @@ from isal import igzip
 
 from pipeline.report import NO_REGION_STANDS_OUT, Report, Saliency
 from pipeline.storage import ResultFile, write_whole
+from processor.alignment.coarse import AIR_HU, HIGHEST_HU
+from processor.alignment.picture import alignment_png
+from processor.alignment.resampling import onto_scan
+from processor.alignment.space import Affine
 from processor.detection.picture import Caption, summary_png
 from processor.detection.saliency import SaliencyMap
 from processor.models import Model
-from processor.volumes import AIR_HU, HIGHEST_HU, Affine, ScanVolume
+from processor.placement import PlacedScan
 
 _FIXED_UNIT = "Network output per feature."
 _GZIP_LEVEL = 1
@@ -23,7 +27,7 @@ _GZIP_LEVEL = 1
 
 
 def write_outputs(
-    out_dir: Path, scan: ScanVolume, saliency: SaliencyMap, model: Model, report: Report
+    out_dir: Path, scan: PlacedScan, saliency: SaliencyMap, model: Model, report: Report
 ) -> None:
     """Write the files of a result into a folder; each is complete and on the disk under its name.
 
@@ -45,14 +49,23 @@ def write_outputs(
         "aligned.nii.gz": aligned_nifti(scan, research),
         "saliency.nii.gz": nifti_gz(saliency.levels, *space, research),
         "saliency_fixed.nii.gz": nifti_gz(saliency.fixed, *space, f"{research} {_FIXED_UNIT}"),
+        "saliency_native.nii.gz": _native_map(saliency, scan, research),
         "summary.png": picture,
+        "alignment.png": alignment_png(scan.hu, _about_alignment(report), research),
         "report.json": report.model_dump_json(by_alias=True, indent=1).encode(),
     }
     for name, content in files.items():
         write_whole(out_dir / name, content)
 
 
-def aligned_nifti(scan: ScanVolume, description: str) -> bytes:
+def _native_map(saliency: SaliencyMap, scan: PlacedScan, description: str) -> bytes:
+    """Return the map on the voxels of the scan's own file, so that it opens over that file in any viewer."""
+    native = scan.native
+    levels = onto_scan(saliency.levels, native.from_grid, native.shape)
+    return nifti_gz(levels, native.affine, native.xform_code, description)
+
+
+def aligned_nifti(scan: PlacedScan, description: str) -> bytes:
     """Return the scan for viewers: 16-bit Hounsfield units, its axes and affine those of the map."""
     hu = np.clip(scan.hu, AIR_HU, HIGHEST_HU)
     return nifti_gz(np.rint(hu).astype("<i2"), scan.affine, scan.xform_code, description)
@@ -63,7 +76,8 @@ def nifti_gz(voxels: npt.NDArray[Any], affine: Affine, xform_code: int, descript
 
     Args:
         voxels: 3-D, of a type that NIfTI-1 knows.
-        affine: (4, 4), voxel space to world space, RAS millimetres; stands as sform and as qform.
+        affine: (4, 4), voxel space to world space, RAS millimetres; stands as sform and, unless a tilted
+            gantry has sheared it, which a qform cannot say, as qform.
         xform_code: NIfTI's code of that world space.
         description: At most 79 characters.
 
@@ -72,12 +86,17 @@ def nifti_gz(voxels: npt.NDArray[Any], affine: Affine, xform_code: int, descript
     """
     image = nib.Nifti1Image(voxels, affine)
     image.set_sform(affine, code=xform_code)
-    image.set_qform(affine, code=xform_code)
+    image.set_qform(affine, code=0 if _is_sheared(affine) else xform_code)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode()
     content: bytes = image.to_bytes()
     compressed: bytes = igzip.compress(content, _GZIP_LEVEL, mtime=0)
     return compressed
+
+
+def _is_sheared(affine: Affine) -> bool:
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return not np.allclose(axes.T @ axes, np.eye(3), atol=1e-4)
 
 
 def caption(report: Report, model: Model) -> Caption:
@@ -100,10 +119,23 @@ def caption(report: Report, model: Model) -> Caption:
             f"Model {model.name}: {model.description}",
             f"The number: {estimate.note}",
             _about_colours(saliency),
-            "R and L are the patient's, as the scan's header says; a header that swaps them goes unnoticed.",
+            f"R and L are the patient's. {report.orientation_note}",
         ),
         warning=report.research_use_only,
     )
+
+
+def _about_alignment(report: Report) -> list[str]:
+    """Return the sentences under the picture of the alignment."""
+    alignment = report.alignment
+    figures = ", ".join(f"{name} {value:g}" for name, value in (alignment.quality or {}).items())
+    how = f"Aligned: {alignment.method}." if alignment.applied else "Taken as aligned, and not touched."
+    return [
+        "The line is right where it runs along the inside of the skull.",
+        how,
+        f"Quality: {figures}.",
+        f"R and L are the patient's. {report.orientation_note}",
+    ]
 
 
 def _about_colours(saliency: Saliency) -> str:

@@ -1,4 +1,4 @@
-"""Volumes from NIfTI files: read whole, told apart left from right, or refused in words.
+"""Volumes from NIfTI files: read whole, with a known orientation, or refused in words.
 
 Field names are those of the NIfTI-1 and NIfTI-2 standards (https://nifti.nimh.nih.gov/). The file may come
 from anywhere: nothing of its header is believed before it is checked.
@@ -7,7 +7,6 @@ from anywhere: nothing of its header is believed before it is checked.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,83 +19,88 @@ import numpy.typing as npt
 from isal import igzip, isal_zlib
 
 from pipeline.errors import ScanRefusedError
-from processor.detection.grid import GRID_AXES, GRID_SHAPE
+from processor.alignment.coarse import AIR_HU, HIGHEST_HU
+from processor.alignment.space import Affine, StoredVolume
 
-Affine: TypeAlias = npt.NDArray[np.float64]
 Header: TypeAlias = nib.Nifti1Header
 """nibabel's NIfTI-2 header is a subclass of its NIfTI-1 header."""
 
-AIR_HU = -1024
-HIGHEST_HU = 3071
-"""With `AIR_HU` the range of 12-bit scanners. NaN becomes air, infinity one of the two."""
+MOST_BYTES = 1 << 30
+"""Of the voxels of one volume, in memory: 2000 slices of 512 x 512 in 16 bits."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _NIFTI1_BYTES, _NIFTI2_BYTES = 348, 540
 _MOST_OFFSET_BYTES = 1 << 24
 _SPACE_AXES = 3
+_CHUNK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
 class ScanVolume:
-    """A volume on the network's grid.
+    """A scan as its file has it.
 
     Attributes:
-        hu: (146, 182, 133), array axes L, A, S; Hounsfield units, finite.
-        affine: (4, 4), voxel space of `hu` to the file's world space, RAS millimetres.
+        volume: Its voxels as stored, and where they lie in the file's world space, RAS millimetres.
         xform_code: NIfTI's code of that world space (1 scanner, 2 aligned, 3 Talairach, 4 MNI152).
         sha256: Of the file's bytes, hexadecimal.
-        stored_shape: Voxels along each axis of the file.
-        voxel_size_mm: Along the same axes.
-        orientation: Codes of the same axes, as `LAS`.
         warnings: What was changed, in words.
     """
 
-    hu: npt.NDArray[Any]
-    affine: Affine
+    volume: StoredVolume
     xform_code: int
     sha256: str
-    stored_shape: tuple[int, int, int]
-    voxel_size_mm: tuple[float, float, float]
-    orientation: str
     warnings: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along each axis of the file."""
+        i, j, k = self.volume.stored.shape
+        return i, j, k
+
+    @property
+    def voxel_size_mm(self) -> tuple[float, float, float]:
+        """Along the same axes."""
+        i, j, k = nib.affines.voxel_sizes(self.volume.affine).tolist()
+        return i, j, k
+
+    @property
+    def orientation(self) -> str:
+        """Codes of the same axes, as `LAS`."""
+        return "".join(nib.orientations.aff2axcodes(self.volume.affine))
+
+    @property
+    def hu_range(self) -> tuple[float, float]:
+        """Least and greatest value, as the header scales them."""
+        ends = np.array([self.volume.stored.min(), self.volume.stored.max()])
+        low, high = sorted(self.volume.to_hu(ends).tolist())
+        return low, high
 
 
 def read_volume(path: Path) -> ScanVolume:
-    """Read a NIfTI-1 or NIfTI-2 volume, compressed or not, and turn its axes to L, A, S.
+    """Read a NIfTI-1 or NIfTI-2 volume, compressed or not.
 
     Args:
         path: The file; its name does not matter.
 
     Returns:
-        ScanVolume: Slope and intercept are applied.
+        ScanVolume: Voxels as stored, in native byte order and of at most 32 bits.
 
     Raises:
-        ScanRefusedError: The file is damaged, not a volume, or not on the grid; says what was expected.
+        ScanRefusedError: The file is damaged or not a volume; says what was expected.
         OSError: It cannot be read.
     """
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         with _inflated(file) as content:
-            kind, header = _read_header(content)
+            header = _read_header(content)
             shape = _space_shape(header)
             affine, xform_code = _orientation(header)
-            turn = _turn_to_grid(shape, affine)
-            image = _read_image(kind, header, content)
-    hu, warnings = _finite(np.asarray(image.dataobj).reshape(shape, order="F"))
-    turned = nib.orientations.apply_orientation(hu, turn)
-    back = nib.orientations.inv_ornt_aff(turn, shape)
-    i, j, k = nib.affines.voxel_sizes(affine).tolist()
-    return ScanVolume(
-        hu=turned,
-        affine=affine @ back,
-        xform_code=xform_code,
-        sha256=sha256,
-        stored_shape=shape,
-        voxel_size_mm=(i, j, k),
-        orientation="".join(nib.orientations.aff2axcodes(affine)),
-        warnings=warnings,
-    )
+            stored = _read_voxels(header, shape, content)
+    slope, intercept = _scaling(header)
+    stored, warnings = _finite(stored, slope, intercept)
+    volume = StoredVolume(stored, slope, intercept, affine)
+    return ScanVolume(volume=volume, xform_code=xform_code, sha256=sha256, warnings=warnings)
 
 
 @contextmanager
@@ -121,13 +125,13 @@ def _inflated(file: BinaryIO) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _read_header(content: BinaryIO) -> tuple[type[nib.Nifti1Image], Header]:
+def _read_header(content: BinaryIO) -> Header:
     start = content.read(_NIFTI1_BYTES)
-    kind: type[nib.Nifti1Image]
+    kind: type[Header]
     if start[344:348] == b"n+1\0":
-        kind = nib.Nifti1Image
+        kind = nib.Nifti1Header
     elif start[4:8] == b"n+2\0":
-        kind = nib.Nifti2Image
+        kind = nib.Nifti2Header
         start += content.read(_NIFTI2_BYTES - _NIFTI1_BYTES)
     else:
         raise ScanRefusedError(
@@ -137,14 +141,15 @@ def _read_header(content: BinaryIO) -> tuple[type[nib.Nifti1Image], Header]:
             "beginning. Convert the scan to NIfTI, dcm2niix does it for DICOM.",
         )
     try:
-        header: Header = kind.header_class(start)
+        header = kind(start)
         _dtype(header)
     except (nib.spatialimages.HeaderDataError, ValueError, KeyError) as error:
         raise _header_invalid(str(error)) from error
     offset = float(header["vox_offset"])
     if not len(start) <= offset <= _MOST_OFFSET_BYTES:
         raise _header_invalid(f"vox_offset {offset:g} does not lie behind the header")
-    return kind, header
+    content.read(int(offset) - len(start))
+    return header
 
 
 def _dtype(header: Header) -> np.dtype[Any]:
@@ -199,51 +204,51 @@ def _orientation(header: Header) -> tuple[Affine, int]:
     return np.asarray(sform, dtype=np.float64), int(sform_code)
 
 
-def _turn_to_grid(shape: tuple[int, int, int], affine: Affine) -> npt.NDArray[Any]:
-    """Return nibabel's orientation transform from the file's axes to L, A, S."""
-    stored = nib.orientations.io_orientation(affine)
-    if np.isnan(stored).any():
-        raise _orientation_invalid("one whose axes have no direction")
-    grid = nib.orientations.axcodes2ornt(GRID_AXES)
-    turn: npt.NDArray[Any] = nib.orientations.ornt_transform(stored, grid)
-    turned = [0, 0, 0]
-    for length, axis in zip(shape, turn[:, 0], strict=True):
-        turned[int(axis)] = length
-    if tuple(turned) != GRID_SHAPE:
+def _read_voxels(header: Header, shape: tuple[int, int, int], content: BinaryIO) -> npt.NDArray[Any]:
+    """Read the voxels, which are the rest of the file."""
+    dtype = _dtype(header)
+    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if size > MOST_BYTES:
         raise ScanRefusedError(
-            code="not-on-grid",
-            title="Not on the grid",
-            detail=f"Expected a scan aligned to the MNI152 grid of {_times(GRID_SHAPE)} voxels of 1 mm "
-            f"(left, anterior, superior), received {_times(turned)}. Register and resample the "
-            "scan to that grid.",
+            code="inflated-too-large",
+            title="Scan too large",
+            detail=f"Expected at most {MOST_BYTES:,} bytes of voxels, received {_times(shape)} voxels, which "
+            f"take {size:,}. Export the head alone, as 16-bit Hounsfield units.",
         )
-    return turn
-
-
-def _read_image(kind: type[nib.Nifti1Image], header: Header, content: BinaryIO) -> nib.Nifti1Image:
-    """Read the rest of the file; its size was bounded by the check of the shape."""
-    start: bytes = header.binaryblock
-    missing = int(header["vox_offset"]) - len(start)
-    between = content.read(missing)
-    size = int(np.prod(GRID_SHAPE)) * _dtype(header).itemsize
-    voxels = content.read(size)
-    if len(voxels) < size:
-        raise _incomplete(f"{size:,} bytes of voxels", f"{len(voxels):,}")
+    buffer, read = np.empty(size, np.uint8), 0
+    while read < size:
+        chunk = content.read(min(_CHUNK_BYTES, size - read))
+        if not chunk:
+            raise _incomplete(f"{size:,} bytes of voxels", f"{read:,}")
+        buffer[read : read + len(chunk)] = np.frombuffer(chunk, np.uint8)
+        read += len(chunk)
     content.read(1)  # a gzip file's checksum is looked at when its end is met
-    file = nib.FileHolder(fileobj=io.BytesIO(b"".join((start, between, voxels))))
-    return kind.from_file_map({"image": file})  # type: ignore[no-any-return]  # nibabel's
+    voxels: npt.NDArray[Any] = buffer.view(dtype).reshape(shape, order="F")
+    if not dtype.isnative:
+        voxels = voxels.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return voxels
 
 
-def _finite(values: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
+def _scaling(header: Header) -> tuple[float, float]:
+    """Return slope and intercept; the standard reads a slope of 0 as no scaling."""
+    slope, intercept = header.get_slope_inter()
+    return (1.0, 0.0) if slope is None else (float(slope), float(intercept))
+
+
+def _finite(
+    stored: npt.NDArray[Any], slope: float, intercept: float
+) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
     """Make every voxel a finite number of at most 32 bits where it is real; say what was changed."""
-    if values.dtype.kind != "f":
-        return values, ()
-    hu = values.astype(np.float32)
-    odd = int(hu.size - np.isfinite(hu).sum())
+    if stored.dtype.kind != "f":
+        return stored, ()
+    stored = stored.astype(np.float32, copy=False)
+    odd = int(stored.size - np.isfinite(stored).sum())
     if not odd:
-        return hu, ()
-    np.nan_to_num(hu, copy=False, nan=AIR_HU, posinf=HIGHEST_HU, neginf=AIR_HU)
-    return hu, (f"{odd:,} voxels were not finite numbers; NaN was read as air ({AIR_HU} HU).",)
+        return stored, ()
+    air, highest = ((hu - intercept) / slope for hu in (AIR_HU, HIGHEST_HU))
+    least, most = (air, highest) if slope > 0 else (highest, air)
+    np.nan_to_num(stored, copy=False, nan=air, posinf=most, neginf=least)
+    return stored, (f"{odd:,} voxels were not finite numbers; NaN was read as air ({AIR_HU:g} HU).",)
 
 
 def _times(lengths: Iterable[int]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,14 +32,12 @@ class Alignment:
         to_scan: (4, 4), MNI152 world space to scan world space, RAS millimetres.
         quality: Within all limits.
         warnings: What was changed, in words.
-        timings_s: Wall-clock time of each step.
     """
 
     volume: StoredVolume
     to_scan: Affine
     quality: Quality
     warnings: tuple[str, ...]
-    timings_s: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -70,28 +67,17 @@ def align(volume: StoredVolume) -> Alignment:
         AlignmentRefusedError: It is no head CT, or not enough of one, or its header lies; or the result
             would not be within the limits.
     """
-    marks = [time.perf_counter()]
     check_size(volume)
     volume, warnings = in_hounsfield_units(volume)
     template = load_template()
     coarse = coarsen(volume)
-    marks.append(time.perf_counter())
     trial = _best_trial(coarse, template)
     quality.check_turns(trial.fit.rms_mm, trial.turned_mm)
     fit = fit_surface(trial.points, trial.fit.to_template, template, STAGES[-1:])
-    marks.append(time.perf_counter())
     to_scan = refine(np.linalg.inv(fit.to_template), coarse, trial.cavity, template)
-    marks.append(time.perf_counter())
     measured = quality.measure(to_scan, coarse, trial.cavity, fit.rms_mm, template)
     quality.check_quality(measured)
-    steps = ("alignment: reading the head", "alignment: surface", "alignment: refinement")
-    return Alignment(
-        volume=volume,
-        to_scan=to_scan,
-        quality=measured,
-        warnings=warnings,
-        timings_s=dict(zip(steps, np.diff(marks).tolist(), strict=True)),
-    )
+    return Alignment(volume=volume, to_scan=to_scan, quality=measured, warnings=warnings)
 
 
 def _best_trial(coarse: CoarseVolume, template: Template) -> _Trial:

@@ -14,14 +14,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from processor.detection.drawing import AMBER, FAINT, INK, LETTERS, PAPER, SMALL_LETTERS, font, label, wrap
 from processor.detection.grid import GRID_SHAPE, Volume
 from processor.detection.preprocessing import WINDOW_HU
 from processor.detection.saliency import FULL_SCALE, Voxel
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
-Affine: TypeAlias = npt.NDArray[np.float64]
+Affine: TypeAlias = npt.NDArray[np.floating[Any]]
 Box: TypeAlias = tuple[int, int, int, int]
 
 COLUMNS, ROWS = 5, 4
@@ -45,13 +46,7 @@ _BAR_WIDTH = 16
 _BAR_COLUMN = 84
 _HEADER_HEIGHT = 128
 _LINE_HEIGHT = 26
-_SMALL, _SMALLER = 19, 17
-"""Sizes of the text around and on the slices: pages show the picture at half its width."""
 
-_PAPER = (13, 15, 18)
-_INK = (238, 240, 242)
-_FAINT = (160, 166, 173)
-_AMBER = (255, 191, 71)
 _OPACITY = (0.30, 0.80)
 """Of the map's colour at `LEAST_SHOWN` and at full scale."""
 _COLOURS = ((0.0, (92, 16, 110)), (0.35, (206, 42, 74)), (0.7, (250, 128, 20)), (1.0, (255, 240, 120)))
@@ -106,9 +101,9 @@ def summary_png(
         COLUMNS * _TILE[0] + (COLUMNS - 1) * _GAP + 2 * _MARGIN + (_BAR_COLUMN if levels is not None else 0)
     )
     mosaic_height = ROWS * _TILE[1] + (ROWS - 1) * _GAP
-    notes = [line for note in caption.notes for line in _wrap(note, width - 2 * _MARGIN)]
+    notes = [line for note in caption.notes for line in wrap(note, width - 2 * _MARGIN)]
     height = _HEADER_HEIGHT + mosaic_height + _LINE_HEIGHT * (len(notes) + 2) + _MARGIN
-    page = Image.new("RGB", (width, height), _PAPER)
+    page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
     _draw_header(draw, caption, width)
     for number, k in enumerate(slices):
@@ -123,21 +118,21 @@ def summary_png(
         _draw_bar(page, draw, (left, top, left + _BAR_WIDTH, _HEADER_HEIGHT + mosaic_height - 24))
     y = _HEADER_HEIGHT + mosaic_height + _LINE_HEIGHT // 2
     for line in notes:
-        draw.text((_MARGIN, y), line, _FAINT, _font(_SMALL))
+        draw.text((_MARGIN, y), line, FAINT, font(LETTERS))
         y += _LINE_HEIGHT
-    draw.text((_MARGIN, y + 4), caption.warning, _AMBER, _font(22))
+    draw.text((_MARGIN, y + 4), caption.warning, AMBER, font(22))
     return _encode(page)
 
 
 def _draw_header(draw: ImageDraw.ImageDraw, caption: Caption, width: int) -> None:
-    draw.text((_MARGIN, 20), "Core estimate", _FAINT, _font(_SMALL))
-    draw.text((_MARGIN, 78), caption.number, _INK, _font(42), anchor="ls")
-    unit_left = _MARGIN + _font(42).getlength(f"{caption.number} ")
-    draw.text((unit_left, 78), caption.unit, _INK, _font(21), anchor="ls")
-    draw.text((_MARGIN, 90), caption.error, _FAINT, _font(_SMALL))
+    draw.text((_MARGIN, 20), "Core estimate", FAINT, font(LETTERS))
+    draw.text((_MARGIN, 78), caption.number, INK, font(42), anchor="ls")
+    unit_left = _MARGIN + font(42).getlength(f"{caption.number} ")
+    draw.text((unit_left, 78), caption.unit, INK, font(21), anchor="ls")
+    draw.text((_MARGIN, 90), caption.error, FAINT, font(LETTERS))
     left = width * 2 // 5
-    for number, line in enumerate(_wrap(caption.finding, width - _MARGIN - left, 21)):
-        draw.text((left, 46 + number * 28), line, _INK, _font(21))
+    for number, line in enumerate(wrap(caption.finding, width - _MARGIN - left, 21)):
+        draw.text((left, 46 + number * 28), line, INK, font(21))
 
 
 def _tile(slice_hu: npt.NDArray[Any], slice_levels: Volume | None) -> Image.Image:
@@ -176,23 +171,16 @@ def _palette() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
 def _label_tile(draw: ImageDraw.ImageDraw, corner: tuple[int, int], z_mm: float) -> None:
     x, y = corner
     width, height = _TILE
-    _label(draw, (x + 8, y + 6), "R", "la")
-    _label(draw, (x + width - 8, y + 6), "L", "ra")
-    _label(draw, (x + 8, y + height - 8), f"z {z_mm:+.1f} mm", "ls")
-
-
-def _label(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, anchor: str) -> None:
-    """Write on a slice, over a dark field: the skull is as white as the letters."""
-    left, top, right, bottom = draw.textbbox(at, text, _font(_SMALLER), anchor=anchor)
-    draw.rectangle((left - 4, top - 4, right + 4, bottom + 4), _PAPER)
-    draw.text(at, text, _INK, _font(_SMALLER), anchor=anchor)
+    label(draw, (x + 8, y + 6), "R", "la")
+    label(draw, (x + width - 8, y + 6), "L", "ra")
+    label(draw, (x + 8, y + height - 8), f"z {z_mm:+.1f} mm", "ls")
 
 
 def _mark_peak(draw: ImageDraw.ImageDraw, corner: tuple[int, int], peak: Voxel) -> None:
     """Draw a ring around the largest level."""
     x = corner[0] + (peak[0] + 0.5) * _TILE[0] / GRID_SHAPE[0]
     y = corner[1] + (GRID_SHAPE[1] - peak[1] - 0.5) * _TILE[1] / GRID_SHAPE[1]
-    for radius, colour in ((13, _PAPER), (12, _INK), (10, _PAPER)):
+    for radius, colour in ((13, PAPER), (12, INK), (10, PAPER)):
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline=colour)
 
 
@@ -206,34 +194,14 @@ def _draw_bar(page: Image.Image, draw: ImageDraw.ImageDraw, box: Box) -> None:
     page.paste(Image.fromarray(np.repeat(shown[:, None], right - left, axis=1)), (left, top))
     for mark in (0, 25, 50, 75, FULL_SCALE):
         y = bottom - round((bottom - top) * mark / FULL_SCALE)
-        draw.line((right + 2, y, right + 7, y), _FAINT)
-        draw.text((right + 11, y), f"{mark} %", _INK, _font(_SMALLER), anchor="lm")
+        draw.line((right + 2, y, right + 7, y), FAINT)
+        draw.text((right + 11, y), f"{mark} %", INK, font(SMALL_LETTERS), anchor="lm")
 
 
 def _z_mm(affine: Affine, k: int) -> float:
     """Return the world z of a slice's centre."""
     centre = ((GRID_SHAPE[0] - 1) / 2, (GRID_SHAPE[1] - 1) / 2, k, 1)
     return float(affine[2] @ centre)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise TypeError("Expected Pillow with FreeType, received one without. Install Pillow from a wheel.")
-    return font
-
-
-def _wrap(text: str, width: int, size: int = _SMALL) -> list[str]:
-    """Break a text into lines of at most `width` pixels."""
-    lines = [""]
-    for word in text.split():
-        longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and _font(size).getlength(longer) > width:
-            lines.append(word)
-        else:
-            lines[-1] = longer
-    return lines
 
 
 def _encode(page: Image.Image) -> bytes:
@@ -255,7 +223,7 @@ def _page_palette(count: int) -> Image.Image:
     alpha = opacity[levels][:, None, None]
     under = np.linspace(0, 255, 13)[None, :, None]
     over = (under * (1 - alpha) + colours[levels][:, None] * alpha).reshape(-1, 3)
-    amber = np.linspace(_PAPER, _AMBER, 5)[1:]
+    amber = np.linspace(PAPER, AMBER, 5)[1:]
     grays = np.linspace(0, 255, count)[:, None].repeat(3, axis=1)
     palette = Image.new("P", (1, 1))
     palette.putpalette(np.rint(np.concatenate([grays, over, amber])).astype(np.uint8).tobytes())

@@ -19,6 +19,7 @@ import numpy as np
 from processor.detection.detector import Detector
 from processor.detection.weights import read_weights
 from processor.models import DEMO, resolve_model
+from processor.placement import place_on_grid
 from processor.training.dataset import FIRST_HELD_OUT_SEED, FIRST_HELD_OUT_SEED_WITHOUT_LESION
 from processor.training.evaluate import held_out_scan
 from processor.volumes import read_volume
@@ -103,7 +104,8 @@ def main() -> None:
         for name, (first, count) in groups.items()
     }
     maxima |= {
-        path.name: [detector.detect(read_volume(path).hu).saliency.raw_max] for path in arguments.scans
+        path.name: [detector.detect(place_on_grid(read_volume(path)).hu).saliency.raw_max]
+        for path in arguments.scans
     }
     for_floor, planted, _ = groups
     floor = derive(maxima[for_floor], maxima[planted])

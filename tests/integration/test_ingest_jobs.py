@@ -124,7 +124,9 @@ async def test_a_finished_job_tells_results_and_failures(
     assert done["report"]["schema"] == "1"
     assert done["report"]["core_estimate"]["value"] == 23.46
     assert done["files"]["saliency"] == settings.links(job).file(good, "saliency.nii.gz")
-    assert set(done["files"]) == {"saliency", "saliency_fixed", "summary", "report", "aligned"}
+    assert set(done["files"]) == {
+        *("saliency", "saliency_fixed", "saliency_native", "summary", "alignment", "report", "aligned")
+    }
     assert (failed["state"], failed["report"], failed["files"]) == ("failed", None, {})
     assert failed["error"] == REFUSAL.model_dump()
     async with http.get(f"/jobs/{job.job_id}", params={"token": token(settings, job)}) as page:

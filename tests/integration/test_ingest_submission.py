@@ -22,7 +22,7 @@ from pipeline.events import ScanUploaded, parse_event
 from pipeline.jobs import Jobs
 from pipeline.streams import connect
 from tests.support.dicom_files import archive_of, as_bytes, on_grid, series, zipped
-from tests.support.nifti_files import compressed, good, nifti, voxels
+from tests.support.nifti_files import compressed, good, nifti
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import eventually
 
@@ -223,7 +223,6 @@ REFUSED: dict[str, tuple[Callable[[], FormData], dict[str, int], int, str]] = {
     "a file of the wrong kind": (lambda: form(b"\x89PNG\r\n\x1a\n" + bytes(400)), {}, 415, "not-nifti"),
     "an empty file": (lambda: form(b""), {}, 415, "not-nifti"),
     "a good scan beside a bad one": (lambda: form(good(), good()[:-1]), {}, 422, "scan-incomplete"),
-    "a scan off the grid": (lambda: form(nifti(voxels((9, 9, 9)))), {}, 422, "not-on-grid"),
     "an address that is only a name": (lambda: form(good(), email="jane"), {}, 422, "email-invalid"),
     "an address with a second header": (
         lambda: form(good(), email="a@example.org\r\nBcc: b@example.org"),

@@ -55,7 +55,7 @@ REFUSALS: dict[str, tuple[Callable[[], bytes], int, str, str]] = {
     "huge dimensions without voxels": (
         lambda: patched(good()[:1400], DIM, "4h", 3, 3000, 3000, 700),
         422,
-        "not-on-grid",
+        "scan-incomplete",
         "3000 × 3000 × 700",  # noqa: RUF001 - the multiplication sign is meant
     ),
     "a dimension of 0": (lambda: patched(good(), DIM + 2, "h", 0), 422, "dimensions-invalid", "dim ="),
@@ -133,12 +133,5 @@ REFUSALS: dict[str, tuple[Callable[[], bytes], int, str, str]] = {
         422,
         "orientation-contradictory",
         "agree",
-    ),
-    "another grid": (lambda: nifti(voxels((64, 64, 33))), 422, "not-on-grid", "64 × 64 × 33"),  # noqa: RUF001
-    "axes in another order than the shape says": (
-        lambda: nifti(affine=AFFINE[:, [1, 0, 2, 3]]),
-        422,
-        "not-on-grid",
-        "axes ALS",
     ),
 }

@@ -74,7 +74,9 @@ def _pictures() -> dict[str, bytes]:
         "aligned.nii.gz": _nifti(scan),
         "saliency.nii.gz": _nifti(saliency),
         "saliency_fixed.nii.gz": _nifti(saliency * np.float32(1.23e-4)),
+        "saliency_native.nii.gz": _nifti(saliency),
         "summary.png": summary.getvalue(),
+        "alignment.png": summary.getvalue(),
     }
 
 

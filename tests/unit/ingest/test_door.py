@@ -1,4 +1,4 @@
-"""The door lets whole volumes on the grid in, without their names, and says why it refuses the others."""
+"""The door lets whole volumes of any geometry in, without their names, and says why it refuses the others."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 
 from ingest.door import admit
-from ingest.geometry import GRID_SHAPE
 from pipeline.web.problems import ProblemError
 from tests.support.bad_scans import PIXDIM, QFORM, REFUSALS, SCL_INTER
-from tests.support.nifti_files import AFFINE, SHAPE, compressed, good, nifti, patched, voxels
+from tests.support.nifti_files import AFFINE, compressed, good, nifti, patched, voxels
 
 LIMIT_BYTES = 64 * 1024**2
 
@@ -121,10 +120,3 @@ def test_a_bomb_is_stopped_at_the_limit(tmp_path: Path) -> None:
     assert (caught.value.status, caught.value.code) == (413, "inflated-too-large")
     assert peak_bytes < 8 * 1024**2
     assert [path.name for path in tmp_path.iterdir()] == ["upload"]
-
-
-def test_the_door_and_the_detection_mean_the_same_grid() -> None:
-    """Services do not import one another, so each has its own constant."""
-    from processor.detection.grid import GRID_SHAPE as DETECTION_SHAPE  # noqa: PLC0415 - not ingest's to need
-
-    assert GRID_SHAPE == SHAPE == DETECTION_SHAPE

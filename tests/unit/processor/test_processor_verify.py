@@ -63,17 +63,18 @@ def result(scan: Path, detector: Detector, model: Model) -> Path:
 def test_the_same_scan_verifies_to_the_bit(
     result: Path, scan: Path, detector: Detector, model: Model
 ) -> None:
-    """All four files beside the report are compared; also under the names that the viewer gives."""
+    """All six files beside the report are compared; also under the names that the viewer gives."""
     for path in result.iterdir():
         path.rename(path.with_name(f"corestream-0a1b2c3d-{path.name}"))
     found = verify(result / "corestream-0a1b2c3d-report.json", scan, detector, model)
     assert found.identical
     assert found.number == 0
     assert found.maps == {"saliency.nii.gz": 0, "saliency_fixed.nii.gz": 0}
-    assert len(found.compared) == 4
+    assert len(found.compared) == 6
     assert comparison_text(found) == (
         "Bit-identical: the report but for its timings, and "
-        "aligned.nii.gz, saliency.nii.gz, saliency_fixed.nii.gz, summary.png."
+        "aligned.nii.gz, saliency.nii.gz, saliency_fixed.nii.gz, saliency_native.nii.gz, summary.png, "
+        "alignment.png."
     )
 
 

@@ -1,0 +1,111 @@
+"""The picture to judge an alignment by: the template's brain outlined over three planes of the scan.
+
+Where the lines run along the inside of the skull, the head lies where the grid has it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from processor.alignment.space import Mask, resample
+from processor.alignment.template import load_template
+from processor.detection.drawing import AMBER, FAINT, INK, LETTERS, PAPER, font, label, wrap
+from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
+
+PLANES_MM = ((20, 45), (-40, 5), (-25, 25))
+"""Where the axial (z), coronal (y) and sagittal (x) planes are cut, MNI152 world space."""
+
+_WINDOW_HU = (-20, 120)
+"""Wide enough to see the skull's inner edge beside the brain."""
+_ENLARGED = 2
+_TILE = (366, 366)
+_GAP, _MARGIN, _LINE_HEIGHT, _HEADER_HEIGHT = 6, 28, 26, 70
+_OUTLINE = (64, 224, 160)
+_ENDS = ({"left": "R", "right": "L"}, {"left": "R", "right": "L"}, {"left": "P", "right": "A"})
+"""Letters at the sides of the axial, coronal and sagittal planes."""
+
+
+def alignment_png(volume_hu: npt.NDArray[Any], notes: Sequence[str], warning: str) -> bytes:
+    """Draw the picture; the same arguments give the same bytes.
+
+    Args:
+        volume_hu: (146, 182, 133) on the grid, Hounsfield units.
+        notes: Sentences under the picture.
+        warning: The line that must be seen.
+
+    Returns:
+        bytes: A PNG file.
+    """
+    columns, rows = len(PLANES_MM), len(PLANES_MM[0])
+    width = 2 * _MARGIN + columns * _TILE[0] + (columns - 1) * _GAP
+    height = _HEADER_HEIGHT + rows * (_TILE[1] + _GAP)
+    lines = [line for note in notes for line in wrap(note, width - 2 * _MARGIN)]
+    page = Image.new("RGB", (width, height + _LINE_HEIGHT * (len(lines) + 2) + _MARGIN), PAPER)
+    draw = ImageDraw.Draw(page)
+    draw.text((_MARGIN, 22), "The template's brain outlined over the scan", INK, font(21))
+    for column, planes_mm in enumerate(PLANES_MM):
+        axis = 2 - column
+        for row, plane_mm in enumerate(planes_mm):
+            corner = (_MARGIN + column * (_TILE[0] + _GAP), _HEADER_HEIGHT + row * (_TILE[1] + _GAP))
+            index = round((plane_mm - GRID_AFFINE[axis, 3]) / GRID_AFFINE[axis, axis])
+            page.paste(_tile(volume_hu, axis, index), corner)
+            _label_tile(draw, corner, column, f"{'xyz'[axis]} {plane_mm:+d} mm")
+    y = height + _LINE_HEIGHT // 2
+    for line in lines:
+        draw.text((_MARGIN, y), line, FAINT, font(LETTERS))
+        y += _LINE_HEIGHT
+    draw.text((_MARGIN, y + 4), warning, AMBER, font(22))
+    file = io.BytesIO()
+    page.quantize(128, dither=Image.Dither.NONE).save(file, "PNG", compress_level=4)
+    return file.getvalue()
+
+
+def _tile(volume_hu: npt.NDArray[Any], axis: int, index: int) -> Image.Image:
+    """Return one plane with the outline, in the middle of a tile."""
+    low, high = _WINDOW_HU
+    plane = _upright(np.take(volume_hu, index, axis=axis))
+    gray = ((np.clip(plane, low, high).astype(np.float32) - low) * (255 / (high - low))).astype(np.uint8)
+    size = (gray.shape[1] * _ENLARGED, gray.shape[0] * _ENLARGED)
+    picture = Image.fromarray(gray).resize(size, Image.Resampling.BILINEAR).convert("RGB")
+    brain = _upright(np.take(_grid_brain(), index, axis=axis)).repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
+    pixels = np.array(picture)
+    pixels[_outline(brain)] = _OUTLINE
+    tile = Image.new("RGB", _TILE, (0, 0, 0))
+    tile.paste(Image.fromarray(pixels), ((_TILE[0] - size[0]) // 2, (_TILE[1] - size[1]) // 2))
+    return tile
+
+
+def _upright(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Turn a plane into rows and columns; of the axes that are left, the second is up in every plane."""
+    return np.ascontiguousarray(plane.T[::-1])
+
+
+def _outline(brain: Mask) -> Mask:
+    """Return the inner edge of a mask, one pixel wide."""
+    padded = np.pad(brain, 1)
+    within = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return brain & ~within
+
+
+@cache
+def _grid_brain() -> Mask:
+    """Return the template's brain on the grid, (146, 182, 133)."""
+    template = load_template()
+    to_template = np.linalg.inv(template.affine) @ GRID_AFFINE
+    share = resample(template.brain.astype(np.float32), to_template, GRID_SHAPE, outside=0)
+    return np.asarray(share > 0.5, np.bool_)  # noqa: PLR2004 - the half
+
+
+def _label_tile(draw: ImageDraw.ImageDraw, corner: tuple[int, int], column: int, text: str) -> None:
+    x, y = corner
+    width, height = _TILE
+    label(draw, (x + 8, y + 6), _ENDS[column]["left"], "la")
+    label(draw, (x + width - 8, y + 6), _ENDS[column]["right"], "ra")
+    label(draw, (x + 8, y + height - 8), text, "ls")
