@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +24,7 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from pipeline.errors import CorestreamError
 from pipeline.streams import TransientError
 from processor.models import Model
+from processor.printed import Printed, print_into
 
 if TYPE_CHECKING:  # importing it takes TensorFlow along
     from processor.detection.detector import Detector
@@ -88,7 +89,8 @@ class DetectionChild:
     def __init__(self, detection: Detection, timeout_s: float) -> None:
         self._detection = detection
         self._timeout_s = timeout_s
-        self._pool = _new_pool()
+        self._printed = Printed()
+        self._pool = self._new_pool()
 
     async def warm(self) -> None:
         """Load the network, so that the first scan finds it ready."""
@@ -128,26 +130,31 @@ class DetectionChild:
         try:
             return self._pool.schedule(work, args=args, timeout=timeout_s)
         except RuntimeError:  # a pool whose only process died between two tasks is broken for good
-            self.close()
-            self._pool = _new_pool()
+            self._end_pool()
+            self._pool = self._new_pool()
             return self._pool.schedule(work, args=args, timeout=timeout_s)
 
     def close(self) -> None:
         """End the child, whatever it is doing."""
+        self._end_pool()
+        self._printed.close()
+
+    def _end_pool(self) -> None:
         self._pool.stop()
         self._pool.join()
 
+    def _new_pool(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=1,
+            initializer=_prepare_process,
+            initargs=(self._printed.writer,),
+            context=multiprocessing.get_context("spawn"),  # a forked TensorFlow deadlocks
+        )
 
-def _new_pool() -> ProcessPool:
-    return ProcessPool(
-        max_workers=1,
-        initializer=_prepare_process,
-        context=multiprocessing.get_context("spawn"),  # a forked TensorFlow deadlocks
-    )
 
-
-def _prepare_process() -> None:
-    """Let the parent alone decide when this process ends."""
+def _prepare_process(printed: Connection) -> None:
+    """Let the parent alone decide when this process ends, and have it log what is printed here."""
+    print_into(printed)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent drains
     parent = multiprocessing.parent_process()
 

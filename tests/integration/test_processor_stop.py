@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -11,14 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 
+from corestream.up.ports import free_ports
 from tests.support.waiting import eventually
 
 STOPS_WITHIN_S = 15.0
 
 
 @pytest.fixture
-def processor(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def metrics_port() -> int:
+    """Where it tells of itself."""
+    return free_ports()
+
+
+@pytest.fixture
+def processor(tmp_path: Path, metrics_port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A processor that warms up, and whose Redis is not there."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -28,6 +37,7 @@ def processor(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         "CORESTREAM_DATA_DIR": str(tmp_path),
         "CORESTREAM_SECRET_KEY": "k" * 32,
         "CORESTREAM_LOG_FORMAT": "json",
+        "CORESTREAM_METRICS_PORT": str(metrics_port),
     }
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -53,15 +63,25 @@ async def test_sigterm_ends_a_processor_that_is_loading_its_network(
 
 
 async def test_sigterm_ends_a_processor_whose_redis_is_away(
-    processor: subprocess.Popen[bytes], tmp_path: Path
+    processor: subprocess.Popen[bytes], tmp_path: Path, metrics_port: int
 ) -> None:
-    """Waiting for Redis is no reason to stay."""
+    """Waiting for Redis is no reason to stay; it says what it waits for, and logs nothing but JSON."""
 
     async def waiting() -> bool:
         return b"stream.unavailable" in (tmp_path / "log").read_bytes()
 
     await eventually(waiting, within_s=120)
+    async with ClientSession(f"http://127.0.0.1:{metrics_port}") as http:
+        async with http.get("/readyz") as answer:
+            assert answer.status == 503
+            checks = (await answer.json())["checks"]
+        async with http.get("/metrics") as answer:
+            assert "corestream_scan_seconds" in await answer.text()
+    assert checks["network"] == "ok"
+    assert "Expected Redis to answer" in checks["redis"]
     await _assert_stops(processor)
+    records = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {record["service"] for record in records} == {"processor"}
 
 
 async def _assert_stops(processor: subprocess.Popen[bytes]) -> None:
