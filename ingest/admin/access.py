@@ -53,8 +53,8 @@ class Admin:
         Raises:
             ProblemError: It is not, or came from another site, or there is no ADMIN_TOKEN.
         """
-        if header := request.headers.get("Authorization", ""):
-            self.check_token(request, header.removeprefix(_BEARER))
+        if (token := bearer(request)) is not None:
+            self.check_token(request, token)
         elif self.has_session(request):
             if request.method not in _SAFE:
                 self.require_own_origin(request)
@@ -143,6 +143,12 @@ class Admin:
                 "made or that does not say where it comes from. Nothing was changed. Open /monitor and try "
                 "there; programs send `Authorization: Bearer`.",
             )
+
+
+def bearer(request: web.Request) -> str | None:
+    """Return the token of a program; browsers send an API key of the upload page as Basic along."""
+    header = request.headers.get("Authorization", "")
+    return header.removeprefix(_BEARER) if header.startswith(_BEARER) else None
 
 
 class _Throttle:

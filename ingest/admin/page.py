@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 
 from ingest.admin import wording
-from ingest.admin.access import COOKIE, Admin
+from ingest.admin.access import COOKIE, Admin, bearer
 from ingest.admin.letters import Letters
 from ingest.admin.numbers import Numbers
 from ingest.documents import json_response
@@ -38,7 +38,7 @@ class MonitorPage:
 
     async def get(self, request: web.Request) -> web.Response:
         """`GET /monitor`: the page, or the way to log in."""
-        if "Authorization" not in request.headers and not self.admin.has_session(request):
+        if bearer(request) is None and not self.admin.has_session(request):
             return web.Response(status=303, headers={"Location": "/monitor/login"})
         return await self._render(request, "monitor.html")
 

@@ -100,6 +100,7 @@ async def test_a_scan_that_has_its_result_is_not_retried(system: System) -> None
     [
         ({}, 401, "admin-token-missing"),
         ({"Cookie": f"{COOKIE}=forged"}, 401, "admin-token-missing"),
+        ({"Authorization": "Basic Omtleq=="}, 401, "admin-token-missing"),
         ({"Authorization": "Bearer wrong"}, 403, "admin-token-wrong"),
         ({"Authorization": "Bearer \xff"}, 403, "admin-token-wrong"),
     ],
