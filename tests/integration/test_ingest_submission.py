@@ -363,6 +363,20 @@ async def test_while_redis_is_away_a_submission_is_refused_before_it_is_read(
         assert answer.status == 200
 
 
+async def test_a_full_disk_closes_the_door_before_the_body_is_read(serve: Serve) -> None:
+    """507 with a time to come back, as soon as the headers say how much would come."""
+    server = await serve(min_free_bytes=2**60)
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
+        b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    )
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert answer.startswith(b"HTTP/1.1 507")
+    assert b"Retry-After: 600" in answer
+    writer.close()
+
+
 async def test_a_hospitals_own_mail_domain_is_an_address(
     serve: Serve, http: ClientSession, settings: IngestSettings
 ) -> None:
