@@ -14,10 +14,11 @@ import asyncio
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,16 +27,45 @@ from tests.support.chaos.campaign import Campaign, Outcome, conduct, recoveries
 from tests.support.chaos.system import Setting
 
 RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One installation and what it has to bear.
+
+    Attributes:
+        name: In the table.
+        setting: Of the installation.
+        share: Of the kills.
+        often: See `Campaign`.
+    """
+
+    name: str
+    setting: Setting
+    share: float
+    often: int
+
+
 PHASES = (
-    ("lease 2 s, appendfsync everysec", 0.45, Setting(appendfsync="everysec")),
-    ("lease 2 s, appendfsync always", 0.45, Setting(appendfsync="always")),
-    (
-        "as shipped: lease 15 s, everysec, sweep once a minute",
-        0.10,
+    Phase(
+        "as shipped: lease 15 s, appendfsync everysec, sweep once a minute",
         Setting(lease_ms=15_000, sweep_every_s=None, longest_s=6.0),
+        share=0.04,
+        often=1,
+    ),
+    Phase(
+        "lease 2 s, appendfsync everysec",
+        Setting(appendfsync="everysec", sweep_every_s=10.0, shortest_s=0.5, longest_s=3.0),
+        share=0.48,
+        often=4,
+    ),
+    Phase(
+        "lease 2 s, appendfsync always",
+        Setting(appendfsync="always", sweep_every_s=10.0, shortest_s=0.5, longest_s=3.0),
+        share=0.48,
+        often=4,
     ),
 )
-"""Name, share of the kills, setting; each is an installation of its own."""
 
 
 def main() -> None:
@@ -43,19 +73,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000, help="SIGKILLs in all (default 1000)")
     parser.add_argument("--seed", type=int, default=1, help="of the order of faults (default 1)")
+    parser.add_argument("--minutes", type=float, default=60, help="most that a phase takes (default 60)")
     parser.add_argument("--keep", type=Path, help="an empty folder for the logs of all services")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         folder = arguments.keep or Path(temporary)
         outcomes = {}
-        for number, (name, share, setting) in enumerate(PHASES):
-            print(f"\n## {name}\n", flush=True)
+        for number, phase in enumerate(PHASES):
+            print(f"\n## {phase.name}\n", flush=True)
             home = folder / str(number)
             home.mkdir(parents=True)
-            campaign = Campaign(arguments.seed + number, round(arguments.kills * share), setting)
-            outcomes[name] = asyncio.run(conduct(campaign, home, report=_say))
-            _write(arguments, outcomes)
-            _print(outcomes[name])
+            campaign = Campaign(
+                arguments.seed + number,
+                round(arguments.kills * phase.share),
+                phase.setting,
+                most_s=arguments.minutes * 60,
+                often=phase.often,
+            )
+            outcomes[phase.name] = asyncio.run(conduct(campaign, home, report=_say))
+            _write(outcomes)
+            _print(outcomes[phase.name])
     if any(outcome.ledger.violations for outcome in outcomes.values()):
         sys.exit(1)
 
@@ -64,12 +101,12 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _write(arguments: argparse.Namespace, outcomes: dict[str, Outcome]) -> None:
+def _write(outcomes: dict[str, Outcome]) -> None:
     """Write what is known so far: a phase that breaks off takes none of the others along."""
     RESULTS.mkdir(exist_ok=True)
     document = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": f"python -m benchmarks.chaos --kills {arguments.kills} --seed {arguments.seed}",
+        "command": f"python -m benchmarks.chaos {shlex.join(sys.argv[1:])}".strip(),
         "machine": {
             "cpus": os.cpu_count(),
             "load_average": os.getloadavg(),

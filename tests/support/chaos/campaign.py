@@ -33,13 +33,17 @@ class Campaign:
 
     Attributes:
         seed: Of every random decision of clients and faults. The machine's timing is not reproducible.
-        kills: SIGKILLs before the fire ceases.
+        kills: SIGKILLs before the fire ceases; every fault has had its turn by then, too.
         setting: Of the system.
+        most_s: The fire ceases after this long, however many were killed.
+        often: How many times as often as every other fault processes are killed.
     """
 
     seed: int
     kills: int
     setting: Setting
+    most_s: float = float("inf")
+    often: int = 1
 
 
 @dataclass
@@ -138,9 +142,12 @@ async def _under_fire(
     stop = asyncio.Event()
     submitting = [asyncio.create_task(clients.run(stop)) for _ in range(CLIENTS)]
     blows: list[Blow] = []
-    strike = _Order(faults, rng)
+    strike = _Order(faults, rng, campaign.often)
+    cease_at = time.monotonic() + campaign.most_s
     try:
-        while sum(blow.kills for blow in blows) < campaign.kills or strike.some_never_struck:
+        while time.monotonic() < cease_at and (
+            sum(blow.kills for blow in blows) < campaign.kills or strike.some_never_struck
+        ):
             blow = await strike.next()()
             blows.append(blow)
             took = "-" if blow.recovery_s is None else f"{blow.recovery_s:.2f} s"
@@ -155,11 +162,15 @@ async def _under_fire(
 class _Order:
     """Which fault strikes next: shuffled decks, so that every fault has its turn early and often."""
 
-    def __init__(self, faults: Faults, rng: random.Random) -> None:
+    def __init__(self, faults: Faults, rng: random.Random, often: int) -> None:
         self._rng = rng
         self._deck: list[Callable[[], Awaitable[Blow]]] = []
         self._decks = 0
-        often = (faults.kill_processor, faults.kill_child, faults.kill_several, faults.kill_redis)
+        kills = (
+            *(faults.kill_processor, faults.kill_child) * 2,
+            *(faults.kill_several,) * 3,
+            *(faults.kill_redis,) * 4,
+        )
         once = (
             faults.kill_ingest,
             faults.kill_viewer,
@@ -176,7 +187,7 @@ class _Order:
             faults.mail_silent,
         )
         disk = (faults.fill_disk,) if faults.can_fill_disk else ()
-        self._all = (*often * 4, *(faults.kill_redis,) * 4, *once, *disk)
+        self._all = (*kills * often, *once, *disk)
 
     @property
     def some_never_struck(self) -> bool:
@@ -203,4 +214,4 @@ async def _rest(system: System) -> None:
         return False
 
     sweep_s = system.setting.sweep_every_s or 60.0
-    await until(done, 60 + 3 * sweep_s + 6 * system.setting.lease_ms / 1000)
+    await until(done, 60 + 3 * sweep_s + 6 * system.setting.lease_ms / 1000, pause_s=1)

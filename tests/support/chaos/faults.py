@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from notifier.messages import message_id
 from pipeline.streams import RedisError
 from tests.support.chaos.mail_server import Mode
 from tests.support.chaos.programs import Program
-from tests.support.chaos.system import KEYS, POLL_S, PROCESSORS, System, until
+from tests.support.chaos.system import KEYS, MAIL_FROM, POLL_S, PROCESSORS, System, until
 from tests.support.chaos.system import Start as Work
 
 PAUSE_LEASES = 1.5
@@ -289,12 +290,8 @@ class Faults:
             smtp.be("well")
             return Blow(fault, time.time(), 0, None)
         name = smtp.taken[-1].message_id
-
-        async def recorded() -> bool:
-            receipts = map(self._system.storage.read_mail_receipt, self._system.storage.job_ids())
-            return any(receipt and receipt.message_id == name for receipt in receipts)
-
-        return await self._blow(fault, self.notifier_killed_at[-1], 1, recorded)
+        jobs = [job.job_id for job in self._system.records() if message_id(job, MAIL_FROM) == name]
+        return await self._blow(fault, self.notifier_killed_at[-1], 1, self._mailed(jobs))
 
     async def _misbehave(self, fault: str, mode: Mode) -> Blow:
         smtp = self._system.smtp

@@ -34,6 +34,7 @@ AppendFsync = Literal["everysec", "always"]
 KEYS = Keys("corestream:")
 SECRET = "chaos-" * 8
 PROCESSORS = 3
+MAIL_FROM = "corestream@hospital.example"
 MIN_FREE_BYTES = 32 * 1024**2
 POLL_S = 0.02
 ROOT = Path(__file__).parents[3]
@@ -121,6 +122,7 @@ class System:
             "CORESTREAM_INGEST_PORT": str(self._port),
             "CORESTREAM_VIEWER_PORT": str(self._port + 1),
             "CORESTREAM_SMTP_URL": self.smtp.url,
+            "CORESTREAM_MAIL_FROM": MAIL_FROM,
             "CORESTREAM_LEASE_MS": str(self.setting.lease_ms),
             "CORESTREAM_MIN_FREE_BYTES": str(MIN_FREE_BYTES),
             "CORESTREAM_LOG_FORMAT": "json",
