@@ -102,9 +102,12 @@ async def _read_email(part: BodyPartReader) -> str | None:
 @contextmanager
 def _malformed_is_a_problem() -> Iterator[None]:
     """Turn what aiohttp raises over a body that is cut off or no form into words."""
+    gone = (
+        ConnectionResetError,
+    )  # a sender that broke off: nobody reads the answer, and it is no fault here
     try:
         yield
-    except (ValueError, AssertionError, RuntimeError, ClientError, HttpProcessingError) as error:
+    except (ValueError, AssertionError, RuntimeError, ClientError, HttpProcessingError, *gone) as error:
         raise ProblemError(
             status=400,
             code="form-malformed",

@@ -158,6 +158,33 @@ async def test_a_death_between_mail_and_acknowledgement_sends_no_second_mail(
     assert await mail_state(settings, client, job) == "sent"
 
 
+async def test_nobody_sends_a_mail_that_somebody_is_sending(
+    settings: NotifierSettings, client: Redis, smtp: SmtpServer
+) -> None:
+    """A notifier that was paused past its lease, or whose stream was deleted, may still be at it."""
+    job = await finished_job(settings, client)
+    async with running_notifier(settings):
+        smtp.released.clear()  # the mail is on its way
+
+        async def offered() -> bool:
+            return smtp.tries == 1
+
+        await eventually(offered, within_s=WITHIN_S)
+        await client.delete(settings.keys.results)
+        await Jobs(client, settings.keys).enqueue(job, settings.storage)  # as the sweep does
+
+        async def delivered_again() -> bool:
+            groups = await client.xinfo_groups(settings.keys.results)
+            return bool(groups) and int(groups[0]["pending"]) == 1
+
+        await eventually(delivered_again, within_s=WITHIN_S)
+        assert smtp.tries == 1
+        smtp.released.set()
+        await settled(settings, client)
+    assert len(smtp.mails) == 1
+    assert await mail_state(settings, client, job) == "sent"
+
+
 async def test_a_mail_server_that_is_away_delays_the_mail_and_loses_nothing(
     settings: NotifierSettings, client: Redis, smtp: SmtpServer
 ) -> None:

@@ -28,6 +28,8 @@ REFUSED_BY_DETECTION = "not-a-head"
 GIVEN_UP = "detection-failed"
 KILL_WINDOW_S = 2.0
 """After the mail server's 250: a notifier killed so soon may not have recorded it."""
+BUGS = ("http.failed", "delivery.crashed", "delivery.not_settled", "delivery.on_dead_failed", "sweep.failed")
+"""Lines of logs that say that a service met an error that it knows nothing of."""
 _VIEWED = 20
 """Results that are fetched from the viewer too."""
 
@@ -98,6 +100,7 @@ class Auditor:
             await self._check_job(record, look=number < _VIEWED)
         self._check_flushed()
         await self._check_redis(records)
+        self._check_logs()
         return self.ledger
 
     def _wrong(self, text: str) -> None:
@@ -245,6 +248,14 @@ class Auditor:
         for _, fields in letters:
             if fields.get("job_id") not in records:
                 self._wrong(f"a dead letter of an unknown job: {fields}")
+
+    # -- logs -------------------------------------------------------------------------------------------
+
+    def _check_logs(self) -> None:
+        for program in self._system.programs.values():
+            for line in program.log.read_text(errors="replace").splitlines():
+                if any(f'"event": "{bug}"' in line for bug in BUGS):
+                    self._wrong(f"{program.name} met what it did not expect: {line[:2000]}")
 
 
 def _open_whole(path: Path) -> None:
