@@ -21,6 +21,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from corestream.up.redis_server import find_server
 from tests.support.chaos.campaign import Campaign, Outcome, conduct, recoveries
@@ -75,7 +76,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the order of faults (default 1)")
     parser.add_argument("--minutes", type=float, default=60, help="most that a phase takes (default 60)")
     parser.add_argument("--keep", type=Path, help="an empty folder for the logs of all services")
+    parser.add_argument("--show", type=Path, help="run nothing, print the tables of such a JSON file")
     arguments = parser.parse_args()
+    if arguments.show:
+        _show(json.loads(arguments.show.read_text()))
+        return
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         folder = arguments.keep or Path(temporary)
         outcomes = {}
@@ -92,7 +97,9 @@ def main() -> None:
             )
             outcomes[phase.name] = asyncio.run(conduct(campaign, home, report=_say))
             _write(outcomes)
-            _print(outcomes[phase.name])
+            for violation in outcomes[phase.name].ledger.violations:
+                print(f"VIOLATION: {violation}", flush=True)
+    _show(json.loads((RESULTS / "chaos.json").read_text()))
     if any(outcome.ledger.violations for outcome in outcomes.values()):
         sys.exit(1)
 
@@ -122,15 +129,33 @@ def _write(outcomes: dict[str, Outcome]) -> None:
     (RESULTS / "chaos.json").write_text(json.dumps(document, indent=1))
 
 
-def _print(outcome: Outcome) -> None:
-    print("\n| fault | times | measured | p50 s | max s |\n|---|---|---|---|---|")
-    for line in recoveries(outcome.blows):
-        p50, longest = ("-" if s is None else f"{s:.2f}" for s in (line.p50_s, line.max_s))
-        print(f"| {line.fault} | {line.times} | {line.measured} | {p50} | {longest} |")
-    books = {name: value for name, value in asdict(outcome.ledger).items() if name != "violations"}
-    print(f"\n{outcome.kills} kills in {outcome.seconds:.0f} s; {books}")
-    for violation in outcome.ledger.violations:
-        print(f"VIOLATION: {violation}")
+def _show(document: dict[str, Any]) -> None:
+    """Print what a run came to as Markdown: the books, and the seconds to recovery."""
+    phases = document["phases"]
+    print(f"\n{document['command']}, {document['at']}, {document['machine']}\n")
+    print(_row("", *phases))
+    print(_row(*["---"] * (len(phases) + 1)))
+    print(_row("SIGKILLs", *(phase["kills"] for phase in phases.values())))
+    print(_row("minutes", *(f"{phase['seconds'] / 60:.0f}" for phase in phases.values())))
+    for name in next(iter(phases.values()))["ledger"]:
+        values = [phase["ledger"][name] for phase in phases.values()]
+        print(_row(name, *(len(v) if isinstance(v, list) else v for v in values)))
+    print("\n" + _row("fault", *(f"{name}: times | p50 s | max s" for name in phases)))
+    print(_row(*["---"] * (3 * len(phases) + 1)))
+    tables = [{line["fault"]: line for line in phase["table"]} for phase in phases.values()]
+    for fault in sorted(set().union(*tables)):
+        print(_row(fault, *(_cells(table.get(fault)) for table in tables)))
+
+
+def _cells(line: dict[str, Any] | None) -> str:
+    if line is None:
+        return "0 | - | -"
+    p50, longest = ("-" if s is None else f"{s:.2f}" for s in (line["p50_s"], line["max_s"]))
+    return f"{line['times']} | {p50} | {longest}"
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 if __name__ == "__main__":
