@@ -38,6 +38,10 @@ class NoRoomError(CorestreamError, UnavailableError):
     """Raised when the disk has no room for an outcome; it is tried again until there is."""
 
 
+class OutcomeUnderWayError(CorestreamError, UnavailableError):
+    """Raised when somebody else is recording the outcome of a scan that one is about to record."""
+
+
 class MailUnderWayError(CorestreamError, TransientError):
     """Raised when somebody else is sending the mail that one is about to send."""
 

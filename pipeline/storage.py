@@ -31,7 +31,14 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.clock import Instant
-from pipeline.errors import Failure, JobNotFoundError, MailUnderWayError, NoRoomError
+from pipeline.errors import (
+    CorestreamError,
+    Failure,
+    JobNotFoundError,
+    MailUnderWayError,
+    NoRoomError,
+    OutcomeUnderWayError,
+)
 from pipeline.ids import Id, new_id
 from pipeline.report import Report
 
@@ -49,8 +56,6 @@ ResultFile = Literal[
 SCAN_FILE = "scan.nii.gz"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 """What the system says when the disk, or this user's share of it, is full."""
-_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
-"""What it says when a folder is to be replaced that holds something."""
 _FAILURE_FILE = "failure.json"
 _PAST_FAILURES = "failure.*.json"
 _RESULT = "result"
@@ -150,13 +155,18 @@ def written_whole(path: Path, content: bytes) -> Iterator[None]:
     fsync_directory(path.parent)
 
 
-def _rename_unless_taken(folder: Path, to: Path) -> None:
-    """Give a folder its name, unless a folder of that name holds something already."""
+@contextmanager
+def _alone(folder: Path, busy: type[CorestreamError]) -> Iterator[None]:
+    """Hold a folder's lock until the block ends, or this process: nobody ever waits for a paused one."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        folder.rename(to)
-    except OSError as error:
-        if error.errno not in _TAKEN:
-            raise
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise busy("Expected to be alone with this, but somebody else is at it.") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextmanager
@@ -285,11 +295,13 @@ class Storage:
     def staged_result(self, job_id: str, scan_id: str) -> Iterator[Path]:
         """Give an empty folder to write a result into, and publish it whole when the block ends well.
 
-        Where a result was published before, by a delivery that died between this and its acknowledgement,
-        that one stays: both were made from the same bytes.
+        The first outcome of a scan stays, and this one is dropped: a result, where a delivery published one
+        and died before its acknowledgement (both were made from the same bytes); or a failure, where the
+        scan was given up while this delivery stood still.
 
         Raises:
             NoRoomError: The disk is full.
+            OutcomeUnderWayError: Somebody else records an outcome at this moment.
         """
         final = self.result_dir(job_id, scan_id)
         stage = final.with_name(f".{_RESULT}.{new_id()}")
@@ -298,20 +310,25 @@ class Storage:
                 stage.mkdir(mode=0o700)
                 yield stage
                 fsync_directory(stage)
-                _rename_unless_taken(stage, final)
-                fsync_directory(final.parent)
+                with _alone(final.parent, OutcomeUnderWayError):
+                    if not final.exists() and not (final.parent / _FAILURE_FILE).exists():
+                        stage.rename(final)
+                        fsync_directory(final.parent)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
 
     def write_failure(self, job_id: str, scan_id: str, failure: Failure) -> None:
-        """Record why a scan has no result.
+        """Record why a scan has no result, unless it has one.
 
         Raises:
             NoRoomError: The disk is full.
+            OutcomeUnderWayError: Somebody else records an outcome at this moment.
         """
-        path = self.job_dir(job_id) / scan_id / _FAILURE_FILE
-        with _room(), suppress(FileNotFoundError):  # the job was deleted meanwhile: nobody is left to be told
-            write_whole(path, failure.model_dump_json(indent=1).encode())
+        folder = self.job_dir(job_id) / scan_id
+        # A job that was deleted meanwhile has nobody left to be told.
+        with _room(), suppress(FileNotFoundError), _alone(folder, OutcomeUnderWayError):
+            if not (folder / _RESULT).exists():
+                write_whole(folder / _FAILURE_FILE, failure.model_dump_json(indent=1).encode())
 
     def read_report(self, job_id: str, scan_id: str) -> Report | None:
         """Return a scan's report, or None while there is none."""
@@ -379,19 +396,10 @@ class Storage:
             JobNotFoundError: The job was deleted.
         """
         try:
-            handle = os.open(self.job_dir(job_id), os.O_RDONLY | os.O_CLOEXEC)
+            with _alone(self.job_dir(job_id), MailUnderWayError):
+                yield
         except FileNotFoundError as error:
             raise JobNotFoundError("Expected the job of a mail, but it was deleted meanwhile.") from error
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise MailUnderWayError(
-                    "Expected to be alone with this mail, but it is being sent."
-                ) from error
-            yield
-        finally:
-            os.close(handle)
 
     def read_mail_receipt(self, job_id: str) -> MailReceipt | None:
         """Return what became of the e-mail about a job's present end, or None while nothing has.

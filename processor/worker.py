@@ -76,6 +76,8 @@ class ScanHandler:
         if not scan.exists():  # deleted on request or after its retention time: nobody waits for it
             log.info("scan.gone", job_id=event.job_id, scan_id=event.scan_id)
             return Effect.none()
+        if failure := self._storage.read_failure(event.job_id, event.scan_id):  # Redis has forgotten it
+            return self._failed(event, failure)
         await self._jobs.scan_started(event.job_id, event.scan_id, delivery.count)
         queued_at, started_at = of_entry(delivery.entry_id), now()
         self._note(event, "queued", queued_at)
@@ -91,10 +93,10 @@ class ScanHandler:
                     raise
                 log.info("scan.gone", job_id=event.job_id, scan_id=event.scan_id)  # deleted meanwhile
                 return Effect.none()
+        if failure := self._storage.read_failure(event.job_id, event.scan_id):  # given up meanwhile
+            return self._failed(event, failure)
         self._note_stages(event, started_at)
-        return self._jobs.scan_ended(
-            ScanProcessed(job_id=event.job_id, scan_id=event.scan_id, path=self._storage.relative(result))
-        )
+        return self._done(event)
 
     async def give_up(self, delivery: Delivery, reason: Reason) -> Effect:
         """Record why a scan has no result and return what that changes in Redis."""
@@ -104,8 +106,17 @@ class ScanHandler:
             return Effect.none()  # nothing of ours: the dead letter itself says all there is to say
         failure = _failure(reason, event.scan_id)
         self._storage.write_failure(event.job_id, event.scan_id, failure)
+        if self._storage.result_dir(event.job_id, event.scan_id).exists():
+            return self._done(event)  # a former delivery had published it, and was paused or killed then
         self._note(event, "failed", now(), code=failure.code)
         self._metrics.ended(failure.code)
+        return self._failed(event, failure)
+
+    def _done(self, event: ScanUploaded) -> Effect:
+        path = self._storage.relative(self._storage.result_dir(event.job_id, event.scan_id))
+        return self._jobs.scan_ended(ScanProcessed(job_id=event.job_id, scan_id=event.scan_id, path=path))
+
+    def _failed(self, event: ScanUploaded, failure: Failure) -> Effect:
         return self._jobs.scan_ended(
             ScanFailed(job_id=event.job_id, scan_id=event.scan_id, path=event.path, **failure.model_dump())
         )
