@@ -23,7 +23,9 @@ from ingest.deletion import Deletion
 from ingest.documents import json_response
 from ingest.feedback import FeedbackDesk
 from ingest.intake import Intake
+from ingest.live import Live
 from ingest.pages import Pages
+from ingest.retrying import Retrying
 from ingest.settings import IngestSettings
 from ingest.status import Status
 from ingest.submission import Submissions
@@ -35,6 +37,7 @@ from ingest.uploads.writers import Writers
 from pipeline import logging
 from pipeline.audit import Action
 from pipeline.errors import ConfigurationError
+from pipeline.job_news import JobNews
 from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS, PROCESSORS
 from pipeline.ledger import LedgerReader
@@ -80,6 +83,7 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     keys = settings.keys
     jobs = Jobs(client, keys)
     ledger = LedgerReader(storage.ledger, settings.retention + timedelta(days=1))
+    news = JobNews(client, keys)
     door = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="door")
     uploads = UploadStore(storage, min(LONGEST_SILENCE, settings.retention))
 
@@ -94,10 +98,13 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         await wait_until_ready(client, stop)
         await warn_unless_durable(client)
 
+    async def end_streams(_app: web.Application) -> None:
+        news.end()
+
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
         sweeper = Sweeper(storage, jobs, uploads, settings.audit, ensure_groups, sweep_every_s)
         stop = asyncio.Event()
-        tasks = [asyncio.create_task(work(stop)) for work in (sweeper.run, check_durability)]
+        tasks = [asyncio.create_task(work(stop)) for work in (sweeper.run, check_durability, news.run)]
         yield
         stop.set()
         await asyncio.gather(*tasks)
@@ -111,6 +118,7 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         refresh=InstallationMetrics(jobs.read_streams, storage.free_bytes, registry).refresh,
     )
     app.cleanup_ctx.append(lifetime)
+    app.on_shutdown.append(end_streams)
     admin, dead = Admin(settings), DeadLetters(client, keys.dead)
     inspection = Inspection(
         pending=partial(read_pending, client, stream=keys.scans, group=PROCESSORS),
@@ -121,7 +129,13 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     numbers = Numbers(settings, jobs, dead, ledger, inspection)
     _add_admin_routes(app, MonitorPage(admin, numbers, Letters(admin, dead, jobs, storage)))
     access = Access(settings.tokens, storage)
-    _add_changes(app, Deletion(access, storage, jobs), FeedbackDesk(settings, access, storage))
+    status = Status(settings, storage, jobs, ledger)
+    _add_changes(
+        app,
+        Deletion(access, storage, jobs),
+        FeedbackDesk(settings, access, storage),
+        Retrying(access, storage, jobs, dead),
+    )
     metrics = UploadMetrics(registry)
     intake = Intake(settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=metrics)
     writers = Writers(storage)
@@ -132,9 +146,8 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     _add_routes(
         app,
         Submissions(settings, storage, intake, Joining(uploads, writers, intake.limits, door)),
-        access,
-        Status(settings, storage, jobs, ledger),
-        settings,
+        Pages(settings, access, status, news),
+        Live(access, status, news),
     )
     return app
 
@@ -148,26 +161,26 @@ _AUDITED: dict[tuple[str, str], Action] = {
 }
 
 
-def _add_changes(app: web.Application, deletion: Deletion, feedback: FeedbackDesk) -> None:
+def _add_changes(
+    app: web.Application, deletion: Deletion, feedback: FeedbackDesk, retrying: Retrying
+) -> None:
     """Add what changes a job that is there."""
     app.router.add_get("/jobs/{job_id}/delete", deletion.ask)
     app.router.add_post("/jobs/{job_id}/delete", deletion.confirm)
     app.router.add_delete("/api/jobs/{job_id}", deletion.delete)
     app.router.add_post("/api/jobs/{job_id}/scans/{scan_id}/feedback", feedback.post)
+    app.router.add_post("/api/jobs/{job_id}/scans/{scan_id}/retry", retrying.post)
 
 
-def _add_routes(
-    app: web.Application, submissions: Submissions, access: Access, status: Status, settings: IngestSettings
-) -> None:
-    pages = Pages(settings, access, status)
-
+def _add_routes(app: web.Application, submissions: Submissions, pages: Pages, live: Live) -> None:
     async def read_job(request: web.Request) -> web.Response:
-        return json_response(await status.read(access.job(request)))
+        return json_response(await pages.status.read(pages.access.job(request)))
 
     app.router.add_get("/", pages.upload)
     app.router.add_get("/jobs/{job_id}", pages.job)
     app.router.add_post("/api/jobs", submissions.post)
     app.router.add_get("/api/jobs/{job_id}", read_job)
+    app.router.add_get("/api/jobs/{job_id}/events", live.events)
 
 
 def _add_admin_routes(app: web.Application, page: MonitorPage) -> None:

@@ -128,13 +128,13 @@ class Intake:
 
     async def _check_queue(self, *, known: bool) -> None:
         if await self._redis() is not None:
-            raise _queue_away()
+            raise queue_away()
         if known:  # it stands in line already, and only its reply was lost
             return
         try:
             waiting = await self._jobs.unfinished_scans()
         except RedisError as error:
-            raise _queue_away() from error
+            raise queue_away() from error
         if waiting >= self._settings.max_waiting_scans:
             raise ProblemError(
                 status=503,
@@ -238,7 +238,8 @@ def _error(received: Received, number: int, upload: Upload, problem: ProblemErro
     return error
 
 
-def _queue_away() -> ProblemError:
+def queue_away() -> ProblemError:
+    """Return the answer while Redis is away."""
     return ProblemError(
         status=503,
         code="queue-away",

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from aiohttp import web
 
 from ingest.access import Access
+from ingest.documents import JobDocument
+from ingest.estimate import in_words, wait_s
+from ingest.retrying import RETRIABLE
 from ingest.settings import IngestSettings
-from ingest.status import Status
+from ingest.status import Status, is_over
+from pipeline.job_news import BEGINNING, JobNews
+from pipeline.storage import JobRecord
+from pipeline.streams import RedisError
 from pipeline.web.pages import render
 
 _REFRESH_S = 3
@@ -25,11 +32,13 @@ class Pages:
         settings: Of this service.
         access: Checks tokens.
         status: Tells how jobs stand.
+        news: Tells what happened to them.
     """
 
     settings: IngestSettings
     access: Access
     status: Status
+    news: JobNews
 
     async def upload(self, request: web.Request) -> web.Response:
         """`GET /`: the form."""
@@ -42,22 +51,52 @@ class Pages:
         )
 
     async def job(self, request: web.Request) -> web.Response:
-        """`GET /jobs/{job_id}`: how a job stands; reloads itself until it is finished."""
+        """`GET /jobs/{job_id}`: how a job stands; by script it is followed live, else it reloads itself."""
         record = self.access.job(request)
+        token = self.settings.links(record).token
+        position = await self._position(record)
         job = await self.status.read(record)
         return render(
             request,
             "job.html",
             job=job,
-            refresh_s=None if job.state == "finished" else _REFRESH_S,
-            created=_minute(record.created_at),
-            link_expires=_minute(record.links_expire_at),
-            expires=_minute(record.expires_at),
+            token=token,
+            events_url=f"/api/jobs/{job.job_id}/events?token={token}&from={position}",
+            over=is_over(job),
+            waits=await self._waits(job),
+            took=self._took(),
+            retriable=RETRIABLE,
+            refresh_s=_REFRESH_S,
+            created=record.created_at,
+            link_expires=record.links_expire_at,
+            expires=record.expires_at,
         )
 
+    async def _position(self, record: JobRecord) -> str:
+        """Return the last moment that the page shows; before the job is read, so that none is missed."""
+        try:
+            moments = await self.news.since(record.job_id, BEGINNING)
+        except RedisError:
+            return BEGINNING
+        return moments[-1].entry_id if moments else BEGINNING
 
-def _minute(instant: datetime) -> str:
-    return f"{instant.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    async def _waits(self, job: JobDocument) -> dict[str, str | None]:
+        """Return in words how long each scan will wait, None where it does not or nobody knows."""
+        in_line = {scan.scan_id: scan.place_in_line for scan in job.scans}
+        running = 0
+        if any(in_line.values()):
+            with suppress(RedisError):
+                running = await self.status.jobs.running_scans()
+        scans = self.status.ledger.scans()
+        words: dict[str, str | None] = {}
+        for scan_id, place in in_line.items():
+            seconds = wait_s(place, scans, running) if place else None
+            words[scan_id] = f"{in_words(seconds)}, going by the last scans" if seconds else None
+        return words
+
+    def _took(self) -> str | None:
+        seconds = wait_s(1, self.status.ledger.scans(), 1)
+        return f"{in_words(seconds)}, going by the last scans" if seconds else None
 
 
 def _size(size_bytes: int) -> str:

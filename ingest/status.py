@@ -121,6 +121,11 @@ class Status:
         return receipt.state if receipt else "pending" if record.email else "none"
 
 
+def is_over(job: JobDocument) -> bool:
+    """Return whether nothing more will happen to a job, unless somebody retries it."""
+    return job.state == "finished" and job.mail != "pending"
+
+
 def _from_files(report: Report | None, failure: Failure | None) -> ScanState:
     if report:
         return ScanState("done")

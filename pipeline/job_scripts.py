@@ -8,6 +8,7 @@ local function publish(stream, fields)
 end
 local function note(timeline, at, what, scan_id)
   redis.call('XADD', timeline, 'MAXLEN', '~', 1000, '*', 'at', at, 'what', what, 'scan_id', scan_id)
+  redis.call('PUBLISH', timeline, what)
 end
 local function in_line(stream, entry)
   return entry and #redis.call('XRANGE', stream, entry, entry) > 0

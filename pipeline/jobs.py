@@ -174,6 +174,13 @@ class Jobs:
             for stream, group in groups.items()
         }
 
+    async def running_scans(self) -> int:
+        """Return how many scans are being processed."""
+        stats = await read_stats(
+            self._client, stream=self._keys.scans, group=PROCESSORS, dead_stream=self._keys.dead
+        )
+        return stats.running
+
     async def place_in_line(self, entry_id: str) -> int | None:
         """Return how many scans, this one included, wait up to this one; None where it is not waiting."""
         groups = await self._client.xinfo_groups(self._keys.scans)
@@ -185,6 +192,9 @@ class Jobs:
     async def forget(self, job_id: str) -> None:
         """Remove all that Redis knows of a job; its entries in the streams end by themselves."""
         await self._client.delete(*self._job_keys(job_id))
+        await self._client.publish(
+            self._keys.timeline(job_id), "deleted"
+        )  # whoever follows it looks, and finds it gone
 
     def _job_keys(self, job_id: str) -> tuple[str, str]:
         return self._keys.job(job_id), self._keys.timeline(job_id)

@@ -24,7 +24,7 @@ from pipeline.jobs import Jobs
 from pipeline.keys import PROCESSORS, Keys
 from pipeline.metrics import DeliveryMetrics, ScanMetrics, new_registry
 from pipeline.storage import Storage
-from pipeline.streams import Consumer, DeadLetters, Presence, connect
+from pipeline.streams import Consumer, DeadLetters, Presence, TransientError, connect
 from pipeline.web.health import listening
 from processor.child import DetectionChild
 from processor.worker import ScanHandler
@@ -45,15 +45,19 @@ class StandIn:
 
     Attributes:
         refuses: Whether the next scans are refused.
+        breaks: Whether the next detections break down.
         let_go: Detections end once it is set.
     """
 
     refuses: bool = False
+    breaks: bool = False
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def detect(self, _scan: Path, stage: Path, *, job_id: str, scan_id: str) -> None:
         """Detect as the child does."""
         await self.let_go.wait()
+        if self.breaks:
+            raise TransientError("The stand-in was told to break down.")
         if self.refuses:
             raise ScanRefusedError(**REFUSAL.model_dump())
         write_result(stage, report(job_id, scan_id))

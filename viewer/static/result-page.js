@@ -1,9 +1,4 @@
-// Instants are written in UTC for readers without script; here they become the reader's own.
-const format = new Intl.DateTimeFormat(undefined, { dateStyle: "long", timeStyle: "short" });
-for (const time of document.querySelectorAll("time")) {
-  time.title = time.textContent;
-  time.textContent = format.format(new Date(time.dateTime));
-}
+import "/static/times.js";
 
 // A text that is meant to be pasted elsewhere gets a button for it; without script it can be marked by hand.
 for (const box of document.querySelectorAll(".copyable")) {
