@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from corestream import service_commands
+from corestream.align import align
 from corestream.dead import dead
 from corestream.detect import detect
 from corestream.doctor import doctor
@@ -24,7 +25,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # they may hold tokens and addresses
 )
-for _command in (up, submit, status, jobs, ledger, detect, sample, doctor):
+for _command in (up, submit, status, jobs, ledger, detect, align, sample, doctor):
     app.command()(_command)
 app.add_typer(dead, name="dead")
 app.add_typer(feedback, name="feedback")

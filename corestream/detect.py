@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from corestream.console import ExitStatus, err, fail, out
+from corestream.folders import result_folders
 from corestream.job_text import report_text
 from corestream.verify import verify_report
 from pipeline.errors import ConfigurationError, ScanRefusedError
@@ -55,7 +55,7 @@ def detect(
     from processor.detect import detect_scan, load_detector  # noqa: PLC0415 - TensorFlow takes seconds
     from processor.models import resolve_model  # noqa: PLC0415
 
-    folders = _folders(files, output)
+    folders = result_folders(files, output)
     try:
         chosen = resolve_model(model, model_dir)
         with err.status(f"loading the network {model}"):
@@ -81,16 +81,3 @@ def detect(
             out.print(f"  files     {folder}/", markup=False)
     if refused:
         raise typer.Exit(ExitStatus.FAILED)
-
-
-def _folders(files: Sequence[Path], output: Path) -> list[Path]:
-    """Return a folder for each volume, named after it; ends the command where two would share one."""
-    folders = [output / path.name.removesuffix(".gz").removesuffix(".nii") for path in files]
-    for number, folder in enumerate(folders):
-        if folder in folders[:number]:
-            fail(
-                f"Expected volumes of different names, received two whose results would go to {folder}. "
-                "Run them one by one with different -o.",
-                ExitStatus.USAGE,
-            )
-    return folders

@@ -11,15 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline.errors import ConfigurationError
-from pipeline.report import CoreEstimate, InputFacts, ModelFacts, Report, Saliency
+from pipeline.report import CoreEstimate, ModelFacts, Report, Saliency
 from processor.alignment.space import Affine
 from processor.detection.detector import Detector
 from processor.detection.saliency import SaliencyMap, Voxel
 from processor.detection.weights import WeightsFileError, read_weights
 from processor.models import Model
 from processor.outputs import write_outputs
-from processor.placement import PlacedScan, orientation_note, place_on_grid
-from processor.volumes import ScanVolume, read_volume
+from processor.placement import PlacedScan, input_facts, orientation_note, place_on_grid
+from processor.volumes import read_volume
 
 SCALE = "percent of this map's own maximum before smoothing, so levels of two scans cannot be compared"
 SCALE_FIXED = "network output per feature, smoothed alike; scans of one model can be compared"
@@ -67,7 +67,7 @@ def detect_scan(
     """
     started = time.perf_counter()
     volume = read_volume(scan)
-    facts = _input(volume)
+    facts = input_facts(volume)
     read = time.perf_counter()
     placed = place_on_grid(volume)
     del volume  # a large scan's voxels must not lie in memory while the network runs
@@ -91,16 +91,6 @@ def detect_scan(
     )
     write_outputs(out_dir, placed, detection.saliency, model, report)
     return report
-
-
-def _input(volume: ScanVolume) -> InputFacts:
-    return InputFacts(
-        sha256=volume.sha256,
-        shape=volume.shape,
-        voxel_size_mm=volume.voxel_size_mm,
-        orientation=volume.orientation,
-        hu_range=volume.hu_range,
-    )
 
 
 def _saliency(saliency: SaliencyMap, scan: PlacedScan, model: Model) -> Saliency:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip
 
-from pipeline.report import NO_REGION_STANDS_OUT, Report, Saliency
+from pipeline.report import NO_REGION_STANDS_OUT, Alignment, Report, Saliency
 from pipeline.storage import ResultFile, write_whole
 from processor.alignment.coarse import AIR_HU, HIGHEST_HU
 from processor.alignment.picture import alignment_png
@@ -51,7 +51,9 @@ def write_outputs(
         "saliency_fixed.nii.gz": nifti_gz(saliency.fixed, *space, f"{research} {_FIXED_UNIT}"),
         "saliency_native.nii.gz": _native_map(saliency, scan, research),
         "summary.png": picture,
-        "alignment.png": alignment_png(scan.hu, _about_alignment(report), research),
+        "alignment.png": alignment_png(
+            scan.hu, about_alignment(report.alignment, report.orientation_note), research
+        ),
         "report.json": report.model_dump_json(by_alias=True, indent=1).encode(),
     }
     for name, content in files.items():
@@ -125,16 +127,15 @@ def caption(report: Report, model: Model) -> Caption:
     )
 
 
-def _about_alignment(report: Report) -> list[str]:
-    """Return the sentences under the picture of the alignment."""
-    alignment = report.alignment
+def about_alignment(alignment: Alignment, orientation_note: str) -> list[str]:
+    """Return the sentences under the picture of an alignment."""
     figures = ", ".join(f"{name} {value:g}" for name, value in (alignment.quality or {}).items())
     how = f"Aligned: {alignment.method}." if alignment.applied else "Taken as aligned, and not touched."
     return [
         "The line is right where it runs along the inside of the skull.",
         how,
         f"Quality: {figures}.",
-        f"R and L are the patient's. {report.orientation_note}",
+        f"R and L are the patient's. {orientation_note}",
     ]
 
 

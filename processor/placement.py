@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import ScanRefusedError
-from pipeline.report import Alignment, Matrix
+from pipeline.report import Alignment, InputFacts, Matrix
 from processor.alignment.align import METHOD, align
 from processor.alignment.errors import AlignmentRefusedError
 from processor.alignment.grid_check import LEAST_SKULL_SHARE, GridCheck, check_on_grid
@@ -79,6 +79,17 @@ def place_on_grid(scan: ScanVolume) -> PlacedScan:
         if check.aligned:
             return _as_it_is(scan, hu, nib.orientations.inv_ornt_aff(turn, scan.shape), check)
     return _aligned(scan)
+
+
+def input_facts(volume: ScanVolume) -> InputFacts:
+    """Return what a report says of the volume as it came in."""
+    return InputFacts(
+        sha256=volume.sha256,
+        shape=volume.shape,
+        voxel_size_mm=volume.voxel_size_mm,
+        orientation=volume.orientation,
+        hu_range=volume.hu_range,
+    )
 
 
 def orientation_note(codes: str) -> str:

@@ -19,7 +19,7 @@ from playwright.async_api import Page
 from corestream.mail.mailbox import Mailbox
 from tests.support.browser import running_browser, visit
 from tests.support.installation import Installation
-from tests.support.reference import aligned_volume, expected
+from tests.support.reference import aligned_volume, expected, reference
 from tests.support.waiting import eventually
 
 RESULT_TIMEOUT_S = 120.0
@@ -116,3 +116,31 @@ async def test_a_real_head_goes_from_curl_to_papaya(published: Installation, art
         assert visited.complaints == []
     results = published.data_dir / "jobs" / job["job_id"] / scan["scan_id"] / "result"
     assert value == pytest.approx(map_at_peak(scan["report"], results / "saliency.nii.gz"), abs=0.5)
+
+
+async def test_a_raw_head_is_aligned_on_its_way_and_a_slab_is_refused_in_words(
+    published: Installation,
+) -> None:
+    """A tilted gantry's scan has a result on its own voxels; what lacks half a brain has a reason."""
+    raw, slab = (
+        reference(f"raw/{name}.nii.gz") for name in ("cranium_tilt18_sheared_sform", "cranium_slab67mm")
+    )
+    submitted = await curl_json("-F", f"file=@{raw}", "-F", f"file=@{slab}", f"{published.url}/api/jobs")
+    job: dict[str, Any] = {}
+
+    async def finished() -> bool:
+        job.update(await curl_json(submitted["status_url"]))
+        return bool(job["state"] == "finished")
+
+    await eventually(finished, within_s=RESULT_TIMEOUT_S)
+    done, refused = job["scans"]
+    assert (done["state"], refused["state"]) == ("done", "failed")
+    assert refused["error"]["code"] == "brain-cut-off"
+    assert done["report"]["alignment"]["applied"]
+    assert {"saliency_native", "alignment"} <= set(done["files"])
+    results = published.data_dir / "jobs" / job["job_id"] / done["scan_id"] / "result"
+    native, scan = (nib.Nifti1Image.from_filename(path) for path in (results / "saliency_native.nii.gz", raw))
+    assert native.shape == scan.shape
+    np.testing.assert_allclose(native.affine, scan.affine, atol=1e-4)
+    peak = np.linalg.inv(native.affine) @ [*done["report"]["saliency"]["peak_native_mm"], 1]
+    assert native.get_fdata()[tuple(np.rint(peak[:3]).astype(int))] > 0.8 * native.get_fdata().max()

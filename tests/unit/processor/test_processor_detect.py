@@ -24,6 +24,7 @@ from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
 from processor.detection.weights import Array, weight_shapes, write_weights
 from processor.models import Model, resolve_model
 from processor.outputs import caption
+from tests.support.heads import moved, raw_head
 
 FILES = sorted(get_args(ResultFile))
 SECRET = b"DOE^JANE"
@@ -245,3 +246,27 @@ def test_a_volume_of_another_shape_is_a_wrong_call(detector: Detector) -> None:
     """Readers of files refuse it in better words before."""
     with pytest.raises(ValueError, match=r"\(146, 182, 133\), received \(1, 2, 3\)"):
         detector.detect(np.zeros((1, 2, 3)))
+
+
+def test_a_raw_head_is_detected_on_the_grid_and_its_map_written_on_its_own_voxels(
+    tmp_path: Path, detector: Detector, model: Model
+) -> None:
+    """The peak is told in both spaces; both lie on the same point of the map."""
+    head = raw_head(moved((8, -5, 12), (5, -5, 5)))
+    lesion = head.stored.copy()
+    lesion[60:90, 100:160, 60:80] -= 12
+    untyped.Nifti1Image(lesion, head.affine).to_filename(tmp_path / "raw.nii")
+    out, report = run(tmp_path / "raw.nii", detector, model)
+    assert report.alignment.applied
+    assert "LAS" in report.orientation_note
+    assert {"reading", "alignment", "network"} <= set(report.timings_s)
+    native = untyped.Nifti1Image.from_filename(out / "saliency_native.nii.gz")
+    assert native.shape == head.stored.shape
+    np.testing.assert_allclose(native.affine, head.affine, atol=1e-4)
+    saliency = report.saliency
+    assert saliency.peak_mm is not None
+    assert saliency.peak_native_mm is not None
+    back = np.array(report.alignment.inverse) @ [*saliency.peak_native_mm, 1]
+    np.testing.assert_allclose(back[:3], saliency.peak_mm, atol=1e-6)
+    voxel = np.rint(np.linalg.inv(head.affine) @ [*saliency.peak_native_mm, 1]).astype(int)[:3]
+    assert np.asarray(native.dataobj)[tuple(voxel)] > 0.8 * np.asarray(native.dataobj).max()
