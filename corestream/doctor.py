@@ -79,6 +79,7 @@ def examine() -> Iterator[Finding]:
     checks: tuple[Callable[[ProcessorSettings], Finding], ...] = (
         _redis,
         _tensorflow,
+        _template,
         _model,
         _viewer_files,
         _mail,
@@ -125,6 +126,22 @@ def _tensorflow(_settings: ProcessorSettings) -> Finding:
         except importlib.metadata.PackageNotFoundError:
             continue
     return Finding("TensorFlow", "missing", "pip install 'corestream[processor]' on the machine that detects")
+
+
+def _template(_settings: ProcessorSettings) -> Finding:
+    from processor.alignment.template import template_path  # noqa: PLC0415 - SciPy would slow every command
+
+    try:
+        path = template_path()
+    except importlib.metadata.PackageNotFoundError:
+        path = None
+    if path is None or not path.is_file():
+        return Finding(
+            "Template",
+            "missing",
+            "nothing to align scans to: pip install 'corestream[processor]' brings nilearn",
+        )
+    return Finding("Template", "ok", "MNI152 of nilearn")
 
 
 def _model(settings: ProcessorSettings) -> Finding:

@@ -13,6 +13,7 @@ import tensorflow as tf
 from pipeline.errors import ConfigurationError
 from pipeline.report import CoreEstimate, ModelFacts, Report, Saliency
 from processor.alignment.space import Affine
+from processor.alignment.template import load_template
 from processor.detection.detector import Detector
 from processor.detection.saliency import SaliencyMap, Voxel
 from processor.detection.weights import WeightsFileError, read_weights
@@ -26,7 +27,7 @@ SCALE_FIXED = "network output per feature, smoothed alike; scans of one model ca
 
 
 def load_detector(model: Model) -> Detector:
-    """Load a model and run it once, so that the first scan finds it ready.
+    """Load a model and the template, and run the model once, so that the first scan finds them ready.
 
     Raises:
         ConfigurationError: Its file does not hold the weights of this network.
@@ -36,6 +37,7 @@ def load_detector(model: Model) -> Detector:
     except WeightsFileError as error:
         raise ConfigurationError(f"The model {model.path} cannot be used. {error}") from error
     detector.warm()
+    load_template()
     return detector
 
 

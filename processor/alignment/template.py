@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -51,6 +52,15 @@ class Template:
     volume_mm3: float
 
 
+def template_path() -> Path:
+    """Return where the template lies.
+
+    Raises:
+        PackageNotFoundError: `nilearn` is not installed (importlib's).
+    """
+    return Path(str(importlib.metadata.distribution("nilearn").locate_file(TEMPLATE_FILE)))
+
+
 @cache
 def load_template() -> Template:
     """Read the template; once in a process.
@@ -58,8 +68,7 @@ def load_template() -> Template:
     Raises:
         PackageNotFoundError: `nilearn` is not installed (importlib's).
     """
-    path = importlib.metadata.distribution("nilearn").locate_file(TEMPLATE_FILE)
-    image = nib.as_closest_canonical(nib.Nifti1Image.from_filename(str(path)))
+    image = nib.as_closest_canonical(nib.Nifti1Image.from_filename(template_path()))
     t1, affine = _halved(np.asarray(image.dataobj, np.float32), np.asarray(image.affine, np.float64))
     brain: Mask = ndimage.binary_fill_holes(ndimage.binary_opening(t1 > _LEAST_T1))
     distance_mm, to_distance = _signed_distance(brain, affine)
