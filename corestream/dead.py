@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -11,9 +12,8 @@ from rich.table import Table
 
 from corestream.console import ExitStatus, err, fail, out, print_json
 from corestream.installation import DEFAULT_DATA, DataOption, Installation, on_installation
-from pipeline.errors import JobNotFoundError
 from pipeline.letters import letter_document
-from pipeline.retry import NotRetriedError, retry
+from pipeline.retry import retry_each
 from pipeline.streams import DeadLetter
 
 dead = typer.Typer(no_args_is_help=True, help="Dead letters: scans and mails that were given up, and why.")
@@ -101,15 +101,8 @@ def drop_letter(dead_id: IdArgument, data: DataOption = DEFAULT_DATA) -> None:
 
 async def _retry(found: Installation, dead_id: str | None) -> list[dict[str, str | None]]:
     ids = [dead_id] if dead_id else [letter.dead_id for letter in reversed(await found.dead.list(None))]
-    outcomes: list[dict[str, str | None]] = []
-    for each in ids:
-        entry_id, error = None, None
-        try:
-            entry_id = await retry(each, dead=found.dead, jobs=found.jobs, storage=found.storage)
-        except (NotRetriedError, JobNotFoundError) as refused:
-            error = str(refused)
-        outcomes.append({"dead_id": each, "entry_id": entry_id, "error": error})
-    return outcomes
+    outcomes = await retry_each(ids, dead=found.dead, jobs=found.jobs, storage=found.storage)
+    return [asdict(outcome) for outcome in outcomes]
 
 
 def _table(letters: list[DeadLetter]) -> Table:

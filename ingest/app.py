@@ -103,6 +103,7 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
 
     async def lifetime(_app: web.Application) -> AsyncIterator[None]:
         sweeper = Sweeper(storage, jobs, uploads, settings.audit, ensure_groups, sweep_every_s)
+        await asyncio.to_thread(ledger.refresh)  # of weeks, perhaps: not while a request waits
         stop = asyncio.Event()
         tasks = [asyncio.create_task(work(stop)) for work in (sweeper.run, check_durability, news.run)]
         yield
@@ -186,6 +187,7 @@ def _add_routes(app: web.Application, submissions: Submissions, pages: Pages, li
 def _add_admin_routes(app: web.Application, page: MonitorPage) -> None:
     letters = page.letters
     app.router.add_get("/api/dead", letters.get_list)
+    app.router.add_post("/api/dead/retry", letters.post_retry_all)
     app.router.add_get("/api/dead/{dead_id}", letters.get)
     app.router.add_post("/api/dead/{dead_id}/retry", letters.post_retry)
     app.router.add_delete("/api/dead/{dead_id}", letters.delete)
@@ -195,6 +197,7 @@ def _add_admin_routes(app: web.Application, page: MonitorPage) -> None:
     app.router.add_get("/monitor/login", page.get_login)
     app.router.add_post("/monitor/login", page.post_login)
     app.router.add_post("/monitor/logout", page.post_logout)
+    app.router.add_post("/monitor/dead/retry", page.post_retry_all)
     app.router.add_post("/monitor/dead/{dead_id}/retry", page.post_retry)
     app.router.add_post("/monitor/dead/{dead_id}/drop", page.post_drop)
     app.router.add_static("/assets/", _HERE / "static")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from pipeline.clock import now
-from pipeline.errors import CorestreamError
+from pipeline.errors import CorestreamError, JobNotFoundError
 from pipeline.events import Event, JobFinished, ScanUploaded, UnknownEventError, parse_event
 from pipeline.jobs import Jobs
 from pipeline.storage import JobRecord, Storage
@@ -53,6 +56,40 @@ async def retry(dead_id: str, *, dead: DeadLetters, jobs: Jobs, storage: Storage
     raise NotRetriedError(
         f"Expected the id of a dead letter, received {dead_id}: there is none of that id (any more)."
     )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one retry.
+
+    Attributes:
+        dead_id: Of the letter.
+        entry_id: Of its new entry; None if it is not back.
+        error: Why it is not, and what to do with it.
+    """
+
+    dead_id: str
+    entry_id: str | None
+    error: str | None
+
+
+async def retry_each(
+    dead_ids: Iterable[str], *, dead: DeadLetters, jobs: Jobs, storage: Storage
+) -> list[Outcome]:
+    """Put dead letters back, one after the other; one that cannot be retried keeps none of the others.
+
+    Raises:
+        RedisError: Redis is away; those before are back.
+    """
+    outcomes = []
+    for dead_id in dead_ids:
+        try:
+            entry_id = await retry(dead_id, dead=dead, jobs=jobs, storage=storage)
+        except (NotRetriedError, JobNotFoundError) as refused:
+            outcomes.append(Outcome(dead_id, None, str(refused)))
+        else:
+            outcomes.append(Outcome(dead_id, entry_id, None))
+    return outcomes
 
 
 async def _effect(letter: DeadLetter, jobs: Jobs, storage: Storage) -> Effect:

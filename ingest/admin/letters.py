@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import structlog
 from aiohttp import web
@@ -11,7 +11,7 @@ from aiohttp import web
 from ingest.admin.access import Admin
 from pipeline.jobs import Jobs
 from pipeline.letters import letter_document
-from pipeline.retry import NotRetriedError, retry
+from pipeline.retry import NotRetriedError, Outcome, retry, retry_each
 from pipeline.storage import Storage
 from pipeline.streams import DeadLetter, DeadLetters
 from pipeline.web.problems import ProblemError
@@ -55,6 +55,12 @@ class Letters:
         self.admin.require(request)
         return web.json_response({"entry_id": await self.retry(request)})
 
+    async def post_retry_all(self, request: web.Request) -> web.Response:
+        """`POST /api/dead/retry`: put all of them back in line, oldest first."""
+        self.admin.require(request)
+        outcomes = await self.retry_all()
+        return web.json_response({"outcomes": [asdict(outcome) for outcome in outcomes]})
+
     async def delete(self, request: web.Request) -> web.Response:
         """`DELETE /api/dead/{dead_id}`: delete it for good."""
         self.admin.require(request)
@@ -77,6 +83,14 @@ class Letters:
             ) from error
         log.info("dead.retried", dead_id=letter.dead_id, entry_id=entry_id)
         return entry_id
+
+    async def retry_all(self) -> list[Outcome]:
+        """Put every letter back in line that can be; says of each what became of it."""
+        ids = [letter.dead_id for letter in reversed(await self.dead.list(None))]
+        outcomes = await retry_each(ids, dead=self.dead, jobs=self.jobs, storage=self.storage)
+        back = sum(outcome.error is None for outcome in outcomes)
+        log.info("dead.all_retried", back=back, refused=len(outcomes) - back)
+        return outcomes
 
     async def drop(self, request: web.Request) -> None:
         """Delete the letter that an admitted request names.

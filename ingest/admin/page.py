@@ -84,6 +84,12 @@ class MonitorPage:
         await self.letters.retry(request)
         return web.Response(status=303, headers={"Location": "/monitor"})
 
+    async def post_retry_all(self, request: web.Request) -> web.Response:
+        """`POST /monitor/dead/retry`: the form's way to do it."""
+        self.admin.require(request)
+        await self.letters.retry_all()
+        return web.Response(status=303, headers={"Location": "/monitor"})
+
     async def post_drop(self, request: web.Request) -> web.Response:
         """`POST /monitor/dead/{dead_id}/drop`: the form's way to do it."""
         self.admin.require(request)

@@ -50,7 +50,10 @@ document.addEventListener("submit", async (event) => {
   if (form.dataset.confirm && !confirm(form.dataset.confirm)) return;
   try {
     const answer = await fetch(form.dataset.api, { method: form.dataset.method });
-    say(answer.ok ? form.dataset.said : (await answer.json()).detail, answer.ok);
+    const reply = answer.status === 204 ? {} : await answer.json();
+    const refused = (reply.outcomes ?? []).filter((outcome) => outcome.error);
+    if (refused.length) say(`${refused.length} of ${reply.outcomes.length} are not back. ${refused[0].error}`, false);
+    else say(answer.ok ? form.dataset.said : reply.detail, answer.ok);
   } catch {
     say("The service does not answer. Try again in a moment.", false);
   }

@@ -123,6 +123,22 @@ async def test_a_dead_letter_is_retried_and_another_dropped_by_click(
     assert await system.dead.list() == []
 
 
+async def test_all_dead_letters_are_retried_by_one_click(system: System, browser: Browser) -> None:
+    """After an outage nobody clicks a hundred times; what cannot be retried is said and stays."""
+    first, gone = [await refused_scan(system) for _ in range(2)]
+    system.storage.delete_job(gone["job_id"])
+    async with visit(browser, f"{system.origin}/monitor") as visited:
+        page = await log_in(visited)
+        page.once("dialog", lambda dialog: dialog.accept())
+        await page.get_by_role("button", name="Retry all").click()
+        await page.wait_for_selector("#said:not([hidden])")
+        assert "1 of 2 are not back" in await page.inner_text("#said")
+        await page.wait_for_selector('[data-value="dead"]:text-is("1")')
+        assert visited.complaints == []
+    await system.until_idle()
+    assert (await system.status(first))["scans"][0]["state"] == "done"
+
+
 async def test_without_script_the_page_and_its_forms_work(system: System, browser: Browser) -> None:
     """Log in, retry, log out: by forms alone, as on a server's text browser."""
     submitted = await refused_scan(system)
