@@ -36,5 +36,5 @@ lock: $(DONE)/python
 	infra/setup/lock
 
 clean:
-	rm -rf .venv .local node_modules viewer/static/vendor build dist *.egg-info
+	rm -rf .venv .local node_modules viewer/static/vendor ingest/static/vendor build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache tests/artifacts

@@ -178,6 +178,7 @@ def _add_routes(app: web.Application, submissions: Submissions, pages: Pages, li
         return json_response(await pages.status.read(pages.access.job(request)))
 
     app.router.add_get("/", pages.upload)
+    app.router.add_get("/api/sample", pages.sample)
     app.router.add_get("/jobs/{job_id}", pages.job)
     app.router.add_post("/api/jobs", submissions.post)
     app.router.add_get("/api/jobs/{job_id}", read_job)

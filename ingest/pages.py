@@ -46,8 +46,23 @@ class Pages:
             request,
             "upload.html",
             max_files=self.settings.max_files_per_job,
+            max_bytes=self.settings.max_upload_bytes,
+            sample=self.access.storage.sample.is_file(),
             max_size=_size(self.settings.max_upload_bytes),
             kept_for=_duration(self.settings.retention),
+        )
+
+    async def sample(self, _request: web.Request) -> web.StreamResponse:
+        """`GET /api/sample`: a synthetic scan to try, where a processor has written one."""
+        path = self.access.storage.sample
+        if not path.is_file():
+            raise web.HTTPNotFound
+        return web.FileResponse(
+            path,
+            headers={
+                "Content-Type": "application/gzip",
+                "Content-Disposition": 'attachment; filename="sample.nii.gz"',
+            },
         )
 
     async def job(self, request: web.Request) -> web.Response:

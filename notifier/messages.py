@@ -8,6 +8,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
 from pathlib import Path
+from typing import cast
 
 import jinja2
 
@@ -43,7 +44,13 @@ def message_id(job: JobRecord, mail_from: str, retries: int = 0) -> str:
 
 
 def result_mail(
-    job: JobRecord, links: Links, failures: Sequence[Failure | None], mail_from: str, *, retries: int = 0
+    job: JobRecord,
+    links: Links,
+    failures: Sequence[Failure | None],
+    mail_from: str,
+    *,
+    retries: int = 0,
+    previews: Sequence[bytes] = (),
 ) -> EmailMessage:
     """Return the mail that tells a submitter how a job ended.
 
@@ -53,6 +60,7 @@ def result_mail(
         failures: One per scan in the job's order: why it has no result, or None where it has one.
         mail_from: The sender.
         retries: Of the job's scans by hand, after a mail that told of a failure.
+        previews: Summary pictures to be shown in the mail, PNG.
     """
     failed = [(number, failure) for number, failure in enumerate(failures, start=1) if failure]
     headline = _headline(total=len(failures), failed=len(failed))
@@ -62,6 +70,7 @@ def result_mail(
         "total": len(failures),
         "retried": retries > 0,
         "link": links.result,
+        "previews": len(previews),
         "expires": job.links_expire_at.strftime("%d %B %Y, %H:%M UTC").removeprefix("0"),
     }
     message = EmailMessage(policy=SMTP)
@@ -75,6 +84,9 @@ def result_mail(
     message["X-Auto-Response-Suppress"] = "All"
     message.set_content(_TEMPLATES.get_template("result.txt").render(values))
     message.add_alternative(_TEMPLATES.get_template("result.html").render(values), subtype="html")
+    for number, picture in enumerate(previews, start=1):
+        html = cast("EmailMessage", message.get_body(("related", "html")))
+        html.add_related(picture, "image", "png", cid=f"<preview-{number}>", disposition="inline")
     return message
 
 

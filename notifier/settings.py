@@ -71,6 +71,8 @@ class NotifierSettings(WorkerSettings):
     """`smtp://user:password@host:port`, `smtps://…`, `smtp://…?starttls=required`."""
     mail_from: str = "corestream@localhost"
     """The sender; most mail servers want one of their own domain."""
+    mail_preview: bool = False
+    """Whether mails carry the summary pictures. They are health data, and mail is often read by others."""
 
     @property
     def smtp_server(self) -> SmtpServer:

@@ -91,12 +91,21 @@ class ResultHandler:
             raise PermanentError("The mail was not sent before its link expired.")
         retries = self._storage.retries(job.job_id)  # before the outcomes: a retry meanwhile is news
         mail = result_mail(
-            job, self._settings.links(job), self._failures(job), self._settings.mail_from, retries=retries
+            job,
+            self._settings.links(job),
+            self._failures(job),
+            self._settings.mail_from,
+            retries=retries,
+            previews=self._previews(job) if self._settings.mail_preview else (),
         )
         with self._storage.mail_receipt(job.job_id, self._receipt(job, "sent", retries)):
             await self._hand_in(mail)
         self._note_accepted(job)
         log.info("mail.sent", job_id=job.job_id)
+
+    def _previews(self, job: JobRecord) -> list[bytes]:
+        folders = (self._storage.result_dir(job.job_id, scan.scan_id) for scan in job.scans)
+        return [path.read_bytes() for folder in folders if (path := folder / "summary.png").is_file()]
 
     async def _hand_in(self, mail: EmailMessage) -> None:
         try:

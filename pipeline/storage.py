@@ -11,6 +11,7 @@
     jobs/<job_id>/<scan_id>/result/       the result: its files appear together, by one rename
     audit/audit.jsonl                     who did what with which job (pipeline.audit)
     ledger/<date>.jsonl                   when what happened to each scan (pipeline.ledger)
+    sample.nii.gz                         a synthetic scan to try; processors write it
     feedback/<job_id>.<scan_id>.json      what a reader said of a result (pipeline.feedback)
 
 The files are the truth; what Redis knows of a job can be rebuilt from them. Nothing is visible under its
@@ -192,6 +193,7 @@ class Storage:
         self.ledger = self.root / "ledger"
         self.audit = self.root / "audit"
         self.feedback = self.root / "feedback"
+        self.sample = self.root / "sample.nii.gz"
 
     def create_folders(self) -> None:
         """Make the folders that every service expects; readable by this user alone."""

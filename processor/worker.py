@@ -36,6 +36,7 @@ from pipeline.web.health import Check, listening
 from processor.child import Detection, DetectionChild, NetworkDetection
 from processor.models import resolve_model
 from processor.settings import ProcessorSettings
+from processor.synthetic.samples import write_sample
 
 log = structlog.get_logger()
 
@@ -195,6 +196,7 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event, detection: Det
         ):
             if not await _warmed(child, stop):
                 return
+            await _offer_sample(settings.storage)
             loaded.set()
             await wait_until_ready(client, stop)
             await warn_unless_durable(client)
@@ -213,6 +215,14 @@ def _check(loaded: asyncio.Event) -> Check:
         return None if loaded.is_set() else "Expected the network to be loaded; it is being loaded."
 
     return check
+
+
+async def _offer_sample(storage: Storage) -> None:
+    """Write the sample that the upload page offers, unless it is there."""
+    try:
+        await asyncio.to_thread(write_sample, storage.sample)
+    except OSError as error:  # nobody's scan depends on it
+        log.warning("sample.not_written", error=str(error))
 
 
 async def _warmed(child: DetectionChild, stop: asyncio.Event) -> bool:

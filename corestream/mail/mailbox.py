@@ -40,6 +40,14 @@ class Mail:
         part = self.message.get_body(("html",))
         return str(part.get_content()) if part else None
 
+    def pictures(self) -> list[tuple[str, bytes]]:
+        """Return the PNG pictures inside the HTML part, each under its Content-ID."""
+        return [
+            (str(part["Content-ID"]).strip("<>"), part.get_content())
+            for part in self.message.walk()
+            if part.get_content_type() == "image/png" and part["Content-ID"]
+        ]
+
 
 class Mailbox:
     """Keeps mails under a folder.

@@ -5,6 +5,7 @@ Mails hold signed links, so whoever reads them sees the results: the page is for
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 from pathlib import Path
@@ -84,9 +85,12 @@ async def _show(request: web.Request) -> web.Response:
 
 
 async def _show_html(request: web.Request) -> web.Response:
-    html = _find(request).html
+    mail = _find(request)
+    html = mail.html
     if html is None:
         raise web.HTTPNotFound
+    for name, picture in mail.pictures():
+        html = html.replace(f"cid:{name}", f"data:image/png;base64,{base64.b64encode(picture).decode()}")
     return web.Response(
         text=_INTO_NEW_WINDOW + html,
         content_type="text/html",

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import nibabel as nib
@@ -54,6 +55,18 @@ def write_samples(directory: Path, count: int = 4, seed: int = FIRST_SAMPLE_SEED
         paths.append(path)
     (directory / "truth.json").write_text(json.dumps(truths, indent=2) + "\n", encoding="utf-8")
     return paths
+
+
+def write_sample(path: Path) -> None:
+    """Write the first sample, unless it is there; whole or not at all.
+
+    Args:
+        path: Of the scan.
+    """
+    if path.exists():
+        return
+    with TemporaryDirectory(dir=path.parent, prefix=".sample-") as folder:
+        write_samples(Path(folder), count=1)[0].replace(path)
 
 
 def _write_nifti(path: Path, voxels: npt.NDArray[Any]) -> None:

@@ -72,9 +72,9 @@ async def test_a_scan_goes_from_the_browser_form_to_papaya(
     async with running_browser() as browser, visit(browser, published.url) as visited:
         page = visited.page
         await page.screenshot(path=artifacts / "form-upload.png", full_page=True)
-        await page.locator("input[type=file]").set_input_files(sample)
+        await page.locator("#file").set_input_files(sample)
         await page.locator("input[type=email]").fill(ADDRESS)
-        await page.locator("button[type=submit]").click()
+        await page.locator("#submit").click()
         await page.wait_for_url("**/jobs/*")
         await page.screenshot(path=artifacts / "form-job.png", full_page=True)
         link = await mailed_link(published, f"{published.viewer_url}/r/")

@@ -60,9 +60,9 @@ def test_images_run_as_a_user_without_rights() -> None:
 
 
 def test_node_is_left_behind() -> None:
-    """Only the viewer takes files from the stage that has Node."""
+    """The two servers of pages take files from the stage that has Node, and nobody takes Node."""
     users = {name for name, body in STAGES.items() if "--from=assets" in body}
-    assert users == {"viewer"}
+    assert users == {"ingest", "viewer"}
 
 
 def test_tensorflow_is_asked_for_by_the_processor_alone() -> None:

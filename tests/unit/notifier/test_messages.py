@@ -103,3 +103,22 @@ def test_the_mail_after_a_retry_is_another_mail_and_says_so() -> None:
     for before, after in zip(bodies(first), bodies(second), strict=True):
         assert "replaces the mail of before" in after
         assert "replaces the mail of before" not in before
+
+
+def test_a_mail_carries_pictures_only_where_it_is_given_some() -> None:
+    """They are health data; the text part says the same with and without them."""
+    plain = mail([None])
+    links = Links("https://ingest.example", "https://viewer.example", "a" * 32, "token")
+    shown = result_mail(job(1), links, [None], SENDER, previews=[b"\x89PNG one", b"\x89PNG two"])
+    assert not any(part.get_content_maintype() == "image" for part in plain.walk())
+    pictures = [part for part in shown.walk() if part.get_content_type() == "image/png"]
+    assert [part.get_content() for part in pictures] == [b"\x89PNG one", b"\x89PNG two"]
+    html = shown.get_body(("html",))
+    assert html is not None
+    for part in pictures:
+        assert f"cid:{part['Content-ID'].strip('<>')}" in html.get_content()
+        assert part.get_filename() is None
+    texts = [m.get_body(("plain",)) for m in (plain, shown)]
+    assert texts[0] is not None
+    assert texts[1] is not None
+    assert texts[0].get_content() == texts[1].get_content()

@@ -1,0 +1,78 @@
+// One file sent by tus, resumable after a lost line or a reload. No name leaves the browser, and none is kept
+// in it: an upload is found again by size, time of change and a hash of the first bytes.
+
+import { firstBytes } from "./first-look.js";
+
+/* global tus */
+const CHUNK_BYTES = 16 * 1024 ** 2;
+const PREFIX = "corestream-upload:";
+const RETRY_MS = [0, 1000, 2000, 5000, 10000, 20000, 30000];
+
+async function fingerprint(file) {
+  let hash = 0x811c9dc5; // FNV-1a: crypto.subtle is there on secure origins only
+  for (const byte of await firstBytes(file)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return `${file.size}-${file.lastModified}-${hash.toString(16)}`;
+}
+
+/** What tus-js-client asks of a storage of addresses; it holds no more than the address and the size. */
+const urlStorage = {
+  async findAllUploads() { return []; },
+  async findUploadsByFingerprint(print) {
+    const found = localStorage.getItem(PREFIX + print);
+    return found ? [{ ...JSON.parse(found), urlStorageKey: PREFIX + print }] : [];
+  },
+  async removeUpload(key) { localStorage.removeItem(key); },
+  async addUpload(print, { size, uploadUrl, creationTime }) {
+    localStorage.setItem(PREFIX + print, JSON.stringify({ size, uploadUrl, creationTime, metadata: {} }));
+    return PREFIX + print;
+  },
+};
+
+/**
+ * Prepare to send a file.
+ * @param {File} file
+ * @param {{progress: (bytes: number) => void, lost: () => void}} told of what happens
+ * @returns {{send: () => Promise<string>, stop: () => void, forget: () => Promise<void>}}
+ *   `send` resolves to the upload's address, or rejects with an Error with a sentence for the reader
+ */
+export function resumable(file, told) {
+  let upload;
+  async function send() {
+    const print = await fingerprint(file);
+    return new Promise((resolve, reject) => {
+      upload = new tus.Upload(file, {
+        endpoint: "/api/uploads",
+        chunkSize: CHUNK_BYTES,
+        retryDelays: RETRY_MS,
+        fingerprint: async () => print,
+        urlStorage,
+        onProgress: told.progress,
+        onShouldRetry(error) {
+          const status = error.originalResponse?.getStatus() ?? 0;
+          const again = status === 0 || status >= 500 || status === 409 || status === 423;
+          if (again) told.lost();
+          return again;
+        },
+        onError: (error) => reject(new Error(inWords(error))),
+        onSuccess: () => resolve(upload.url),
+      });
+      upload.findPreviousUploads().then((previous) => {
+        if (previous.length) upload.resumeFromPreviousUpload(previous[0]);
+        upload.start();
+      }, reject);
+    });
+  }
+  return {
+    send,
+    stop: () => upload?.abort(true).catch(() => {}),
+    forget: async () => localStorage.removeItem(PREFIX + (await fingerprint(file))),
+  };
+}
+
+function inWords(error) {
+  try {
+    return JSON.parse(error.originalResponse.getBody()).detail;
+  } catch {
+    return "The connection was lost and did not come back. What has arrived is kept: press Retry to go on from there.";
+  }
+}

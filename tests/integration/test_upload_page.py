@@ -1,0 +1,116 @@
+"""The upload page in a real Chromium: what is chosen arrives, whatever breaks; no name leaves the browser."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Page
+
+from tests.support.browser import running_browser, visit
+from tests.support.nifti_files import compressed, good
+from tests.support.system import ADDRESS, System, running_system
+
+NAME = "DOE_JANE_1970.nii.gz"
+
+
+@pytest.fixture
+async def system(tmp_path: Path, redis_url: str) -> AsyncIterator[System]:
+    """An installation."""
+    async with running_system(tmp_path, redis_url) as running:
+        yield running
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A scan under a name that tells whose it is."""
+    path = tmp_path / NAME
+    path.write_bytes(compressed(good()))
+    return path
+
+
+async def drop(page: Page, name: str, content: bytes) -> None:
+    """Drop a file onto the page as a hand does."""
+    transfer = await page.evaluate_handle(
+        """([name, content]) => {
+            const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name));
+            return transfer;
+        }""",
+        [name, base64.b64encode(content).decode()],
+    )
+    await page.dispatch_event("#zone", "drop", {"dataTransfer": transfer})
+
+
+async def test_dropped_and_chosen_scans_become_one_job_and_no_name_leaves_the_browser(
+    system: System, scan: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong file is said to be wrong before it is sent, and keeps nobody else."""
+    async with running_browser() as browser, visit(browser, system.origin) as opened:
+        page = opened.page
+        await page.wait_for_selector('html[data-upload="ready"]', state="attached")
+        sent: list[str] = []
+        page.on(
+            "request", lambda request: sent.append(f"{request.url} {request.headers} {request.post_data}")
+        )
+        await drop(page, "letter.pdf", b"%PDF-1.7 " + bytes(400))
+        await page.wait_for_selector("text=neither a NIfTI volume")
+        await page.set_input_files("#file", scan)
+        await drop(page, "second.nii.gz", compressed(good()))
+        await page.wait_for_selector("text=2 of 3 sent")
+        assert await page.is_visible(f"text={NAME}")
+        await page.fill("#email", ADDRESS)
+        await page.check("#remember")
+        await page.get_by_role("button", name="Submit 2 scans").click()
+        await page.wait_for_url("**/jobs/*")
+        await page.wait_for_selector('html[data-live="ended"]', state="attached")
+        stored = await page.evaluate("JSON.stringify(localStorage)")
+        assert stored == f'{{"corestream-email":"{ADDRESS}"}}'
+        assert opened.complaints == []
+    await system.until_idle()
+    [job_id] = system.storage.job_ids()
+    assert len(system.storage.read_job(job_id).scans) == 2
+    kept = b"".join(path.read_bytes() for path in system.storage.root.rglob("*") if path.is_file())
+    assert b"DOE_JANE" not in kept
+    assert "DOE_JANE" not in "".join(capfd.readouterr())
+    assert "DOE_JANE" not in "".join(sent)
+
+
+async def test_what_the_door_refuses_is_said_at_its_row_and_can_be_removed(
+    system: System, scan: Path, tmp_path: Path
+) -> None:
+    """The others are still there to be submitted."""
+    flat = tmp_path / "flat.nii"
+    broken = bytearray(good())
+    broken[40:42] = (2).to_bytes(2, "little")
+    flat.write_bytes(bytes(broken))
+    async with running_browser() as browser, visit(browser, system.origin) as opened:
+        page = opened.page
+        await page.set_input_files("#file", [scan, flat])
+        await page.get_by_role("button", name="Submit 2 scans").click()
+        row = page.locator(".row", has_text="flat.nii")
+        await row.locator("text=Expected").wait_for()
+        await page.get_by_role("button", name="Remove flat.nii").click()
+        await page.get_by_role("button", name="Submit").click()
+        await page.wait_for_url("**/jobs/*")
+
+
+async def test_the_sample_is_offered_where_there_is_one_and_the_form_works_without_script(
+    system: System, scan: Path
+) -> None:
+    """Trying takes one click; reading and submitting take no script."""
+    async with running_browser() as browser:
+        async with visit(browser, system.origin, script=False) as opened:
+            page = opened.page
+            assert not await page.is_visible("text=Drop scans or folders here")
+            await page.set_input_files("#file", scan)
+            await page.click("#submit")
+            await page.wait_for_url("**/jobs/*")
+        system.storage.sample.write_bytes(compressed(good()))
+        async with visit(browser, system.origin) as opened:
+            await opened.page.get_by_role("button", name="Try a synthetic sample").click()
+            await opened.page.wait_for_selector("text=1 of 1 sent")
+            assert opened.complaints == []
