@@ -105,10 +105,10 @@ class Status:
         return texts(moments)
 
     async def _place(self, state: ScanState) -> int | None:
-        if state.state != "waiting" or state.entry_id is None:
+        if state.state != "waiting" or state.number is None:
             return None
         try:
-            return await self.jobs.place_in_line(state.entry_id)
+            return await self.jobs.place_in_line(state.number)
         except RedisError:  # away, or flushed since its job was read: its place is not known
             return None
 

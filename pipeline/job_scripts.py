@@ -13,6 +13,10 @@ end
 local function in_line(stream, entry)
   return entry and #redis.call('XRANGE', stream, entry, entry) > 0
 end
+local function wait_in_line(line, job, scan_id, entry)
+  redis.call('HSET', job, scan_id .. ':state', 'waiting', scan_id .. ':entry', entry,
+             scan_id .. ':number', redis.call('HINCRBY', line, 'joined', 1))
+end
 local function announce(job, results, finished)
   redis.call('HSET', job, 'announcement', publish(results, finished))
 end
@@ -23,7 +27,7 @@ local function reopen(job, scan_id, mail)
 end
 """
 
-# KEYS: job, timeline, scans, results. ARGV: a plan in JSON.
+# KEYS: job, timeline, scans, results, line. ARGV: a plan in JSON.
 # Safe to run any number of times: a scan that is in the stream, or has ended, is left alone, unless its files
 # say that it has been retried since. (That a failed scan has no failure on disk says less: the plan may have
 # been made before it failed.) A job whose mail is due and whose announcement is not in the stream of results
@@ -31,7 +35,7 @@ end
 ENQUEUE = (
     _PUBLISH
     + """
-local job, timeline, scans, results = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local job, timeline, scans, results, line = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local plan = cjson.decode(ARGV[1])
 local queued = 0
 if redis.call('HGET', job, 'created_at') ~= plan.created_at then
@@ -60,8 +64,7 @@ for _, scan in ipairs(plan.scans) do
     redis.call('HINCRBY', job, 'remaining', -1)
     note(timeline, plan.at, scan.outcome, scan.scan_id)
   else
-    entry = publish(scans, scan.event)
-    redis.call('HSET', job, field, 'waiting', scan.scan_id .. ':entry', entry)
+    wait_in_line(line, job, scan.scan_id, publish(scans, scan.event))
     note(timeline, plan.at, 'waiting', scan.scan_id)
     queued = queued + 1
   end
@@ -81,7 +84,7 @@ return queued
 """
 )
 
-# KEYS: job, timeline. ARGV: scan_id, deliveries, at
+# KEYS: job, timeline, line. ARGV: scan_id, deliveries, at. Scans start in the order of the line, or nearly so.
 STARTED = (
     _PUBLISH
     + """
@@ -89,6 +92,10 @@ local state = redis.call('HGET', KEYS[1], ARGV[1] .. ':state')
 if state ~= 'waiting' and state ~= 'detecting' then return 0 end
 redis.call('HSET', KEYS[1], ARGV[1] .. ':state', 'detecting', ARGV[1] .. ':deliveries', ARGV[2])
 note(KEYS[2], ARGV[3], 'detecting', ARGV[1])
+local number = tonumber(redis.call('HGET', KEYS[1], ARGV[1] .. ':number') or 0)
+if number > tonumber(redis.call('HGET', KEYS[3], 'started') or 0) then
+  redis.call('HSET', KEYS[3], 'started', number)
+end
 return 1
 """
 )
@@ -114,19 +121,19 @@ return 1
 """
 )
 
-# KEYS: job, timeline, scans. ARGV: scan_id, retries, mail state, at. For `DeadLetters.retry`.
+# KEYS: job, timeline, scans, line. ARGV: scan_id, retries, mail state, at. For `DeadLetters.retry`.
 RETRIED = (
     _PUBLISH
     + """
-local job, timeline, scans = KEYS[1], KEYS[2], KEYS[3]
+local job, timeline, scans, line = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local scan_id = ARGV[1]
 local state = redis.call('HGET', job, scan_id .. ':state')
 if state == 'done' then return {'done'} end
 if in_line(scans, redis.call('HGET', job, scan_id .. ':entry')) then return {'in line'} end
 local entry = put_back()
 if state == 'failed' then reopen(job, scan_id, ARGV[3]) end
-redis.call('HSET', job, scan_id .. ':state', 'waiting', scan_id .. ':entry', entry,
-           scan_id .. ':retries', ARGV[2])
+wait_in_line(line, job, scan_id, entry)
+redis.call('HSET', job, scan_id .. ':retries', ARGV[2])
 note(timeline, ARGV[4], 'retried', scan_id)
 return entry
 """

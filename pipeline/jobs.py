@@ -14,6 +14,7 @@ The hash of a job (all fields are readable with `redis-cli HGETALL`):
     announcement     its job.finished in the stream of results, there until the mail's end
     <scan_id>:state       waiting | detecting | done | failed
     <scan_id>:entry       its entry in the stream of scans
+    <scan_id>:number      in the line of all scans, by when it joined
     <scan_id>:deliveries  how often a processor has started on it
     <scan_id>:retries     how often it was put back in line by hand after a failure
 """
@@ -21,7 +22,7 @@ The hash of a job (all fields are readable with `redis-cli HGETALL`):
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -49,6 +50,7 @@ class ScanState:
     state: ScanStateName
     deliveries: int = 0
     entry_id: str | None = None
+    number: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Jobs:
         }
         effect = Effect(
             job_scripts.ENQUEUE,
-            keys=(*self._job_keys(job.job_id), self._keys.scans, self._keys.results),
+            keys=(*self._job_keys(job.job_id), self._keys.scans, self._keys.results, self._keys.line),
             args=(json.dumps(plan),),
         )
         return cast("int", await effect.run(self._client))
@@ -97,7 +99,7 @@ class Jobs:
         """Record that a processor has started on a scan, for the `deliveries`-th time."""
         await Effect(
             job_scripts.STARTED,
-            keys=self._job_keys(job_id),
+            keys=(*self._job_keys(job_id), self._keys.line),
             args=(scan_id, str(deliveries), to_text(now())),
         ).run(self._client)
 
@@ -127,7 +129,7 @@ class Jobs:
         """
         return Effect(
             job_scripts.RETRIED,
-            keys=(*self._job_keys(job.job_id), self._keys.scans),
+            keys=(*self._job_keys(job.job_id), self._keys.scans, self._keys.line),
             args=(
                 scan_id,
                 str(storage.retries(job.job_id, scan_id)),
@@ -150,6 +152,7 @@ class Jobs:
                 state=cast("ScanStateName", value),
                 deliveries=int(fields.get(name.replace(":state", ":deliveries"), "0")),
                 entry_id=fields.get(name.replace(":state", ":entry")),
+                number=_number(fields.get(name.replace(":state", ":number"))),
             )
             for name, value in fields.items()
             if name.endswith(":state")
@@ -181,13 +184,15 @@ class Jobs:
         )
         return stats.running
 
-    async def place_in_line(self, entry_id: str) -> int | None:
-        """Return how many scans, this one included, wait up to this one; None where it is not waiting."""
-        groups = await self._client.xinfo_groups(self._keys.scans)
-        last = next((g["last-delivered-id"] for g in groups if g["name"] == PROCESSORS), "0-0")
-        if _order(entry_id) <= _order(last):
-            return None
-        return len(await self._client.xrange(self._keys.scans, min=f"({last}", max=entry_id) or ())
+    async def place_in_line(self, number: int) -> int | None:
+        """Return how many scans, the one of this number included, wait up to it; None where it does not.
+
+        Two numbers are compared, nothing is counted: the line may be long, and every open page asks. A scan
+        that was deleted while it waited counts until one behind it has started.
+        """
+        started = await cast("Awaitable[str | None]", self._client.hget(self._keys.line, "started"))
+        place = number - int(started or 0)
+        return place if place > 0 else None
 
     async def forget(self, job_id: str) -> None:
         """Remove all that Redis knows of a job; its entries in the streams end by themselves."""
@@ -217,6 +222,5 @@ def _flat(event: Event) -> str:
     return json.dumps([part for pair in event.to_fields().items() for part in pair])
 
 
-def _order(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry_id.partition("-")
-    return int(milliseconds), int(sequence or 0)
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)

@@ -36,6 +36,11 @@ class Keys:
         """Sorted set of the workers, by when each was last heard of."""
         return f"{self.prefix}workers"
 
+    @property
+    def line(self) -> str:
+        """Hash of two numbers: of the scan that joined the line last, and of the last that was started."""
+        return f"{self.prefix}line"
+
     def job(self, job_id: str) -> str:
         """Hash of one job's state."""
         return f"{self.prefix}job:{job_id}"

@@ -240,14 +240,35 @@ async def test_a_scan_that_has_ended_does_not_start_again(
     assert state.scans[job.scans[0].scan_id].state == "done"
 
 
-async def test_the_place_in_line_counts_those_before(client: Redis, jobs: Jobs, storage: Storage) -> None:
-    """The first waiting scan has place 1; one that has been delivered has none."""
+async def test_the_place_in_line_counts_those_before(jobs: Jobs, storage: Storage) -> None:
+    """The first waiting scan has place 1; one that has been started has none, also when it starts again."""
     job = submit(storage, scans=3)
     await jobs.enqueue(job, storage)
-    ids = [entry_id for entry_id, _ in await entries(client, KEYS.scans)]
-    assert [await jobs.place_in_line(entry_id) for entry_id in ids] == [1, 2, 3]
-    await client.xreadgroup(PROCESSORS, "someone", {KEYS.scans: ">"}, count=1)
-    assert [await jobs.place_in_line(entry_id) for entry_id in ids] == [None, 1, 2]
+
+    async def places() -> list[int | None]:
+        state = await jobs.read(job.job_id)
+        assert state is not None
+        numbers = [state.scans[scan.scan_id].number for scan in job.scans]
+        return [await jobs.place_in_line(number or 0) for number in numbers]
+
+    assert await places() == [1, 2, 3]
+    await jobs.scan_started(job.job_id, job.scans[0].scan_id, 1)
+    assert await places() == [None, 1, 2]
+    await jobs.scan_started(job.job_id, job.scans[1].scan_id, 1)
+    await jobs.scan_started(job.job_id, job.scans[0].scan_id, 2)
+    assert await places() == [None, None, 1]
+
+
+async def test_a_scan_put_back_in_line_goes_to_its_end(client: Redis, jobs: Jobs, storage: Storage) -> None:
+    """After its entry was lost, a scan waits behind those that came meanwhile."""
+    first, second = submit(storage, scans=1), submit(storage, scans=1)
+    await jobs.enqueue(first, storage)
+    await client.delete(KEYS.scans)
+    await jobs.enqueue(second, storage)
+    await jobs.enqueue(first, storage)
+    state = await jobs.read(first.job_id)
+    assert state is not None
+    assert state.scans[first.scans[0].scan_id].number == 3
 
 
 async def test_the_timeline_tells_what_happened(client: Redis, jobs: Jobs, storage: Storage) -> None:
