@@ -84,7 +84,7 @@ return queued
 """
 )
 
-# KEYS: job, timeline, line. ARGV: scan_id, deliveries, at. Scans start in the order of the line, or nearly so.
+# KEYS: job, timeline, line. ARGV: scan_id, deliveries, at. Scans start in the order of the line, or nearly.
 STARTED = (
     _PUBLISH
     + """

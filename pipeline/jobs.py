@@ -197,9 +197,8 @@ class Jobs:
     async def forget(self, job_id: str) -> None:
         """Remove all that Redis knows of a job; its entries in the streams end by themselves."""
         await self._client.delete(*self._job_keys(job_id))
-        await self._client.publish(
-            self._keys.timeline(job_id), "deleted"
-        )  # whoever follows it looks, and finds it gone
+        # Whoever follows it looks, and finds it gone.
+        await self._client.publish(self._keys.timeline(job_id), "deleted")
 
     def _job_keys(self, job_id: str) -> tuple[str, str]:
         return self._keys.job(job_id), self._keys.timeline(job_id)
