@@ -25,6 +25,7 @@ from ingest.feedback import FeedbackDesk
 from ingest.intake import Intake
 from ingest.live import Live
 from ingest.pages import Pages
+from ingest.rates import Rates
 from ingest.retrying import Retrying
 from ingest.settings import IngestSettings
 from ingest.status import Status
@@ -140,13 +141,14 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     metrics = UploadMetrics(registry)
     intake = Intake(settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=metrics)
     writers = Writers(storage)
-    Uploads(settings, storage, uploads, writers, intake.limits).add_routes(app)
+    rates = Rates(settings.uploads_per_minute, settings.trusted_proxies)
+    Uploads(settings, storage, uploads, writers, intake.limits, rates).add_routes(app)
     auditing.setup(app, settings.audit, _AUDITED)
     if settings.api_keys:
         app.middlewares.append(api_keys.required(api_keys.ApiKeys(storage.root)))
     _add_routes(
         app,
-        Submissions(settings, storage, intake, Joining(uploads, writers, intake.limits, door)),
+        Submissions(settings, storage, intake, Joining(uploads, writers, intake.limits, door), rates),
         Pages(settings, access, status, news),
         Live(access, status, news),
     )

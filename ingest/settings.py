@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from ipaddress import ip_network
+
+from pydantic import Field, SecretStr, field_validator
 
 from pipeline.settings import INGEST_PORT, PipelineSettings
 
@@ -20,10 +22,22 @@ class IngestSettings(PipelineSettings):
     max_upload_bytes: int = Field(default=500 * _MIB, ge=1)
     """Largest scan, as uploaded and as inflated."""
     max_files_per_job: int = Field(default=5, ge=1)
+    uploads_per_minute: int = Field(default=600, ge=1)
+    """Submissions and announced uploads that one address may begin."""
+    trusted_proxies: str = "127.0.0.1, ::1"
+    """Whose X-Forwarded-For says where a request comes from: addresses and networks."""
     max_waiting_scans: int = Field(default=1000, ge=1)
     """Submissions are refused while so many scans wait or run."""
     min_free_bytes: int = Field(default=1024 * _MIB, ge=0)
     """Uploads never take the disk below this; results, mails and Redis's append-only file need it."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for name in filter(None, map(str.strip, value.split(","))):
+            ip_network(name, strict=False)
+        return value
+
     admin_token: SecretStr | None = Field(default=None, min_length=MIN_ADMIN_TOKEN_LENGTH)
     """Opens the monitor page and the dead letters; without it nobody sees them."""
     api_keys: bool = False

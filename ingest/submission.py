@@ -13,6 +13,7 @@ from ingest.addresses import read_address
 from ingest.documents import Accepted, AcceptedScan, json_response
 from ingest.form import MAX_FORM_OVERHEAD_BYTES, read_form
 from ingest.intake import Intake
+from ingest.rates import Rates
 from ingest.received import Received, temporary_parts, too_large
 from ingest.settings import IngestSettings
 from ingest.uploads.joining import Joining
@@ -42,16 +43,21 @@ class Submissions:
         storage: Where jobs lie.
         intake: Makes jobs of them.
         joining: Gives resumable uploads to jobs.
+        rates: Says how often one address may submit.
     """
 
-    def __init__(self, settings: IngestSettings, storage: Storage, intake: Intake, joining: Joining) -> None:
+    def __init__(
+        self, settings: IngestSettings, storage: Storage, intake: Intake, joining: Joining, rates: Rates
+    ) -> None:
         self._settings = settings
         self._storage = storage
         self._intake = intake
         self._joining = joining
+        self._rates = rates
 
     async def post(self, request: web.Request) -> web.Response:
         """Accept a submission, or say why not."""
+        self._rates.require(request)
         key = idempotency.read_key(request)
         match request.content_type:
             case "multipart/form-data":

@@ -16,6 +16,7 @@ from aiohttp.web_exceptions import HTTPMethodNotAllowed
 from aiohttp.web_protocol import RequestPayloadError
 
 from ingest.intake import no_room_is_a_problem
+from ingest.rates import Rates
 from ingest.received import Limits, pour, temporary_parts, too_large
 from ingest.settings import IngestSettings
 from ingest.uploads import headers
@@ -43,6 +44,7 @@ class Uploads:
         store: Keeps them.
         writers: Lets one request at a time write one.
         limits: Of a scan, and of the disk.
+        rates: Says how often one address may announce an upload.
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class Uploads:
         store: UploadStore,
         writers: Writers,
         limits: Limits,
+        rates: Rates,
     ) -> None:
         self._public_url = settings.public_url.rstrip("/")
         self._storage = storage
         self._store = store
         self._limits = limits
+        self._rates = rates
         self._writers = writers
 
     def add_routes(self, app: web.Application) -> None:
@@ -84,6 +88,7 @@ class Uploads:
         )
 
     async def _create(self, request: web.Request) -> web.Response:
+        self._rates.require(request)
         length = headers.read_length(request)
         metadata = headers.read_metadata(request)
         if length is not None and length > self._limits.max_upload_bytes:

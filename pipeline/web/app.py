@@ -32,6 +32,9 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 
+HEADER_TIMEOUT_S = 30.0
+"""For a connection to say what it wants, the first time and again; a body has its own time."""
+
 _METRICS = web.AppKey("metrics", HttpMetrics)
 
 
@@ -100,7 +103,15 @@ def run(app: web.Application, *, host: str, port: int) -> None:
         ConfigurationError: The address cannot be had.
     """
     try:
-        web.run_app(app, host=host, port=port, access_log=None, print=None, shutdown_timeout=30)
+        web.run_app(
+            app,
+            host=host,
+            port=port,
+            access_log=None,
+            print=None,
+            shutdown_timeout=30,
+            keepalive_timeout=HEADER_TIMEOUT_S,
+        )
     except OSError as error:
         raise ConfigurationError(
             f"Expected to listen on {host}, port {port}, but: {error.strerror}. "

@@ -17,6 +17,7 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
+from ingest import received
 from ingest.app import build
 from ingest.locks import held
 from ingest.settings import IngestSettings
@@ -473,3 +474,50 @@ async def test_no_name_of_a_file_leaves_the_folder_of_uploads(
     assert "ZG9l" not in out + err
     assert "doe" not in out + err
     assert address.rpartition("/")[2] not in out + err
+
+
+async def test_an_address_that_begins_too_much_is_told_to_wait(
+    http: ClientSession, settings: IngestSettings
+) -> None:
+    """Uploads that are announced and submissions count alike; an upload that has begun goes on."""
+    server = TestServer(
+        build(settings.model_copy(update={"uploads_per_minute": 2})), port=settings.ingest_port
+    )
+    await server.start_server()
+    url = f"{settings.public_url}/api/uploads"
+    address = await create(http, url, 3)
+    await create(http, url, 3)
+    answer = await send(http, "POST", url, content=None, Upload_Length="3")
+    assert (answer.status, code(answer)) == (429, "too-many-requests")
+    assert int(answer.headers["Retry-After"]) == 30
+    assert (await patch(http, address, 0, b"abc")).status == 204
+    status, problem = await submit(http, url, address)
+    assert (status, problem["code"]) == (429, "too-many-requests")
+    await server.close()
+
+
+async def test_who_does_not_say_what_they_want_is_shown_out(settings: IngestSettings) -> None:
+    """A connection whose headers never end is closed; `run` gives it HEADER_TIMEOUT_S."""
+    server = TestServer(build(settings), port=settings.ingest_port)
+    await server.start_server(keepalive_timeout=0.3)
+    reader, writer = await asyncio.open_connection("127.0.0.1", settings.ingest_port)
+    writer.write(b"POST /api/jobs HTTP/1.1\r\nHost: x\r\n")
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    writer.close()
+    await server.close()
+
+
+async def test_a_sender_that_falls_silent_is_cut_off_and_may_go_on(
+    http: ClientSession, url: str, settings: IngestSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dead connections are not kept for ever; what they brought is."""
+    monkeypatch.setattr(received, "_LONGEST_PAUSE_S", 0.3)
+    address = await create(http, url, 2_000_000)
+    writer = await begin_patch(settings, address, bytes(1_000_000))
+
+    async def has_come() -> bool:
+        return part(settings, address).stat().st_size == 1_000_000
+
+    await eventually(has_come, within_s=10)
+    assert (await patch(http, address, 1_000_000, bytes(1_000_000))).status == 204
+    writer.close()
