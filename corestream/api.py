@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import os
-import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-from aiohttp import (
-    ClientConnectionError,
-    ClientConnectorError,
-    ClientPayloadError,
-    ClientResponse,
-    ClientSession,
-    FormData,
-)
-from yarl import URL
+import typer
+from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession
 
-from pipeline.errors import CorestreamError
-
-Document = dict[str, Any]
-"""A JSON document of the API, DESIGN §4."""
+from corestream.errors import Document, RefusedError, UnreachableError, document, unreachable
+from corestream.uploads import Memory, Sender
 
 _CONNECT_TIMEOUT_S = 10
 _STALL_TIMEOUT_S = 300
@@ -35,37 +23,7 @@ _PATIENCE_S = 60
 _SENDINGS = 4
 """Of one submission, where the connection breaks."""
 _RESEND_AFTER_S = 2.0
-_UNDER_WAY = "submission-under-way"
-
-
-class RefusedError(CorestreamError):
-    """Raised when the server answers with a problem; carries its document."""
-
-    def __init__(self, problem: Document) -> None:
-        super().__init__(f"{problem.get('title', 'Refused')}. {problem.get('detail', '')}".strip())
-        self.problem = problem
-
-    @property
-    def is_server_fault(self) -> bool:
-        """Whether the same request may be answered another time."""
-        return int(self.problem.get("status", 0)) >= 500  # noqa: PLR2004 - HTTP's class of server errors
-
-
-class UnreachableError(CorestreamError):
-    """Raised when there is no server to talk to, or it is none of ours."""
-
-
-class _CountedFile(io.BufferedReader):
-    """A file that tells how much of it has been read."""
-
-    def __init__(self, path: Path, on_read: Callable[[int], None]) -> None:
-        super().__init__(io.FileIO(path))
-        self._on_read = on_read
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        chunk = super().read(size)
-        self._on_read(len(chunk))
-        return chunk
+_PASSING = {"submission-under-way", "upload-busy"}
 
 
 def session() -> ClientSession:
@@ -80,19 +38,16 @@ async def submit(
     server: str,
     files: Sequence[Path],
     email: str | None,
-    on_read: Callable[[int], None] = lambda _bytes: None,
+    on_sent: Callable[[int], None] = lambda _bytes: None,
 ) -> Document:
-    """Upload volumes as one job, streamed from disk.
-
-    When the connection breaks it is sent again with the same Idempotency-Key: that is the same job, whether
-    or not the first sending arrived.
+    """Upload volumes as one job; goes on where an earlier try, of this run or of another, was cut.
 
     Args:
         http: Session.
         server: Address of ingest, as `http://127.0.0.1:7605`.
-        files: Volumes.
+        files: Volumes, or the files of a DICOM series.
         email: Where the result is announced, if anywhere.
-        on_read: Is told of every piece that leaves, in bytes; of a negative number when it starts again.
+        on_sent: Is told of every piece that leaves, in bytes; of a negative number when it is sent again.
 
     Returns:
         The reply: `job_id`, `scans`, `status_url`, `page_url`.
@@ -102,49 +57,42 @@ async def submit(
         UnreachableError: No server, or none of ours.
         OSError: A file cannot be read.
     """
-    key = str(uuid.uuid4())
-    sent = 0
+    server = server.rstrip("/")
+    memory = Memory(Path(typer.get_app_dir("corestream")) / "uploads")
+    sender = Sender(http, server, memory, on_sent)
+    await _greet(http, server)
+    uploads = [await sender.upload(file) for file in files]
+    reply = await _make_job(http, server, {"uploads": uploads, "email": email or ""})
+    for file in files:
+        memory.forget(server, file)
+    return reply
 
-    def count(read_bytes: int) -> None:
-        nonlocal sent
-        sent += read_bytes
-        on_read(read_bytes)
 
+async def _greet(http: ClientSession, server: str) -> None:
+    """Find out at once whether there is a server: one that was there and is away is waited for later."""
+    try:
+        async with http.get(f"{server}/healthz") as answer:
+            await document(answer)
+    except (ClientConnectionError, TimeoutError) as error:
+        raise unreachable(server, error) from error
+    except aiohttp.InvalidURL as error:
+        raise UnreachableError(f"Expected an address like http://host:7605, received {server!r}.") from error
+
+
+async def _make_job(http: ClientSession, server: str, submission: Document) -> Document:
+    """Submit uploads; the same ones again are the same job, so that a lost reply is asked for again."""
     for sending in range(1, _SENDINGS + 1):
         try:
-            return await _post(http, server, _form(files, email, count), key)
-        except ClientConnectorError as error:  # nothing was sent
-            if sending in {1, _SENDINGS}:
-                raise _unreachable(server, error) from error
+            async with http.post(f"{server}/api/jobs", json=submission) as answer:
+                return await document(answer)
         except (ClientConnectionError, ClientPayloadError, TimeoutError) as error:
             if sending == _SENDINGS:
-                raise _unreachable(server, error) from error
+                raise unreachable(server, error) from error
         except RefusedError as error:  # the server has not noticed yet that the first connection is gone
-            if sending in {1, _SENDINGS} or error.problem.get("code") != _UNDER_WAY:
+            if sending == _SENDINGS or error.problem.get("code") not in _PASSING:
                 raise
         await asyncio.sleep(_RESEND_AFTER_S * sending)
-        count(-sent)
     raise AssertionError("unreachable: the last sending returns or raises")
-
-
-async def _post(http: ClientSession, server: str, form: FormData, key: str) -> Document:
-    headers = {"Idempotency-Key": f'"{key}"'}
-    async with http.post(f"{server.rstrip('/')}/api/jobs", data=form, headers=headers) as answer:
-        return await _document(answer)
-
-
-def _form(files: Sequence[Path], email: str | None, on_read: Callable[[int], None]) -> FormData:
-    form = FormData()
-    if email:
-        form.add_field("email", email)
-    for path in files:
-        form.add_field(
-            "file",
-            _CountedFile(path, on_read),
-            filename=path.name,
-            content_type="application/octet-stream",
-        )
-    return form
 
 
 async def read_job(http: ClientSession, status_url: str) -> Document:
@@ -160,9 +108,9 @@ async def read_job(http: ClientSession, status_url: str) -> Document:
     """
     try:
         async with http.get(status_url) as answer:
-            return await _document(answer)
+            return await document(answer)
     except (ClientConnectionError, ClientPayloadError, TimeoutError) as error:
-        raise _unreachable(status_url, error) from error
+        raise unreachable(status_url, error) from error
     except aiohttp.InvalidURL as error:
         raise UnreachableError(
             f"Expected the status URL of a job, as `corestream submit` prints it, received {status_url!r}."
@@ -191,24 +139,3 @@ async def follow_job(http: ClientSession, status_url: str) -> AsyncIterator[Docu
             if job["state"] == "finished":
                 return
         await asyncio.sleep(_POLL_S)
-
-
-async def _document(answer: ClientResponse) -> Document:
-    if answer.content_type not in {"application/json", "application/problem+json"}:
-        raise UnreachableError(
-            f"Expected corestream at {answer.url.origin()}, received status {answer.status} and "
-            f"{answer.content_type}. Check the address."
-        )
-    document: Document = await answer.json(content_type=None)
-    if not answer.ok:
-        raise RefusedError(document)
-    return document
-
-
-def _unreachable(address: str, error: Exception) -> UnreachableError:
-    origin = URL(address).origin() if "://" in address else address  # without the token
-    reason = str(error) or type(error).__name__
-    return UnreachableError(
-        f"Expected corestream at {origin}, but it does not answer ({reason}). "
-        "Start it with `corestream up`, or name its address with --server."
-    )

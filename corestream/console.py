@@ -23,6 +23,8 @@ class ExitStatus(IntEnum):
     """It was asked for properly, and refused or not achieved."""
     USAGE = 2
     """Wrong arguments or settings, or no server."""
+    INTERRUPTED = 130
+    """By Ctrl-C, as shells have it."""
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - whatever JSON can say

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from corestream.api import Document
+from corestream.errors import Document
 from pipeline.report import NO_REGION_STANDS_OUT
 
 _STYLES: Mapping[str, str] = {"done": "green", "failed": "red", "detecting": "cyan", "waiting": "yellow"}

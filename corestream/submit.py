@@ -13,8 +13,8 @@ from aiohttp import ClientSession
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from corestream import api
-from corestream.api import Document
 from corestream.console import ExitStatus, err, fail, out, print_json
+from corestream.errors import Document, RefusedError, UnreachableError
 from corestream.job_text import job_text, scan_line
 from corestream.up.data_folder import SECRET_FILE
 from pipeline.errors import JobNotFoundError
@@ -31,7 +31,10 @@ DEFAULT_SERVER = f"http://127.0.0.1:{INGEST_PORT}"
 
 def submit(
     files: Annotated[
-        list[Path], typer.Argument(exists=True, dir_okay=False, readable=True, help="NIfTI volumes.")
+        list[Path],
+        typer.Argument(
+            exists=True, readable=True, help="NIfTI volumes, DICOM series as ZIP, or folders of them."
+        ),
     ],
     email: Annotated[str | None, typer.Option(help="Where the result is announced.")] = None,
     server: ServerOption = DEFAULT_SERVER,
@@ -39,12 +42,14 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Follow the job until it is finished.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Submit scans as one job.
+    """Submit scans as one job; of a folder, all files in it.
+
+    A connection that breaks is waited for. After Ctrl-C the same command goes on where it stopped.
 
     Exit status: 0 accepted (with --wait: every scan has a result), 1 refused or a scan failed, 2 wrong
-    arguments or no server.
+    arguments or no server, 130 interrupted.
     """
-    document = _run(_submit(files, email, server, wait=wait, quiet=as_json), as_json=as_json)
+    document = _run(_submit(_files(files), email, server, wait=wait, quiet=as_json), as_json=as_json)
     if as_json:
         print_json(document)
     elif wait:
@@ -116,10 +121,12 @@ def _run(work: Coroutine[Any, Any, Document], *, as_json: bool) -> Document:
     """Run to the document, or end the command with what is wrong."""
     try:
         return asyncio.run(work)
-    except api.RefusedError as error:
+    except KeyboardInterrupt:
+        fail("Interrupted. The same command goes on where it stopped.", ExitStatus.INTERRUPTED)
+    except RefusedError as error:
         status = ExitStatus.USAGE if error.is_server_fault else ExitStatus.FAILED
         problem = error.problem
-    except (api.UnreachableError, OSError) as error:
+    except (UnreachableError, OSError) as error:
         status = ExitStatus.USAGE
         problem = {"title": "No answer", "detail": str(error), "code": "unreachable"}
     if as_json:
@@ -127,6 +134,19 @@ def _run(work: Coroutine[Any, Any, Document], *, as_json: bool) -> Document:
     else:
         err.print(f"{problem['title']}. {problem['detail']} ({problem['code']})", style="red", markup=False)
     raise typer.Exit(status)
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """Return files, and of folders all that is in them and not hidden, in the order of their names."""
+    found = [
+        file
+        for path in paths
+        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+        if file.is_file() and not file.name.startswith(".")
+    ]
+    if not found:
+        fail("Expected scans, found none in what was named.", ExitStatus.USAGE)
+    return list(dict.fromkeys(found))
 
 
 def _exit_status(job: Document) -> ExitStatus:

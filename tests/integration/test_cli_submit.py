@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -17,6 +20,9 @@ import numpy as np
 import pytest
 
 from corestream.up.ports import free_ports
+from pipeline.storage import Storage
+from tests.support.nifti_files import good
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -124,3 +130,36 @@ async def test_without_a_server_the_user_hears_how_to_start_one(scan: Path) -> N
     nobody = corestream("submit", scan, "--server", url, "--json")
     assert nobody.returncode == 2
     assert "corestream up" in json.loads(nobody.stdout)["detail"]
+
+
+async def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(
+    intake: Intake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a folder too; exit status 130 tells a script that nothing went wrong but its user's patience."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    (folder / "scan.nii").write_bytes(good())
+    (folder / ".hidden").write_bytes(b"not a scan")
+    proxy = TcpProxy(int(intake.url.rpartition(":")[2]), bytes_per_s=2 * 1024**2)
+    async with proxy.running():
+        command = ("submit", str(folder), "--server", f"http://127.0.0.1:{proxy.port}")
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "corestream", *command), cwd=ROOT, stderr=asyncio.subprocess.PIPE
+        )
+
+        async def is_in_the_middle() -> bool:
+            return any(part.stat().st_size > 10**6 for part in (intake.data_dir / "incoming").glob("*.part"))
+
+        await eventually(is_in_the_middle, within_s=60)
+        process.send_signal(signal.SIGINT)
+        _, words = await process.communicate()
+        assert process.returncode == 130, words
+        assert b"goes on where it stopped" in words
+        (part,) = (intake.data_dir / "incoming").glob("*.part")
+        again = await asyncio.to_thread(corestream, *command, "--json")
+        assert again.returncode == 0, again.stderr
+    job = Storage(intake.data_dir).read_job(json.loads(again.stdout)["job_id"])
+    assert job.upload_ids == (part.stem,)
+    assert job.scans[0].sha256 == hashlib.sha256(good()).hexdigest()
+    assert list((tmp_path / "home/corestream/uploads").iterdir()) == []

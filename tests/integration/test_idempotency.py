@@ -243,8 +243,9 @@ async def test_too_many_waiting_scans_close_the_door_before_the_body_is_read(
 async def test_the_command_sends_again_when_the_connection_breaks(
     server: TestServer, settings: IngestSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its reply lost on the way, a submission is sent again and is still one job."""
+    """Its reply lost on the way, it is asked for again: still one job, and no byte sent twice."""
     monkeypatch.setattr(api, "_RESEND_AFTER_S", 0.1)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
     scan = tmp_path / "scan.nii.gz"
     scan.write_bytes(compressed(good()))
     read: list[int] = []
