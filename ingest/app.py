@@ -21,6 +21,7 @@ from ingest.admin.numbers import Inspection, Numbers
 from ingest.admin.page import MonitorPage
 from ingest.deletion import Deletion
 from ingest.documents import json_response
+from ingest.drop import DropFolder
 from ingest.feedback import FeedbackDesk
 from ingest.intake import Intake
 from ingest.live import Live
@@ -90,6 +91,9 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
 
     redis = partial(why_unavailable, client)
     registry = new_registry()
+    metrics = UploadMetrics(registry)
+    intake = Intake(settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=metrics)
+    drop = _drop_folder(settings, intake, door)
 
     async def ensure_groups() -> None:
         await ensure_group(client, keys.scans, PROCESSORS)
@@ -106,7 +110,8 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         sweeper = Sweeper(storage, jobs, uploads, settings.audit, ensure_groups, sweep_every_s)
         await asyncio.to_thread(ledger.refresh)  # of weeks, perhaps: not while a request waits
         stop = asyncio.Event()
-        tasks = [asyncio.create_task(work(stop)) for work in (sweeper.run, check_durability, news.run)]
+        works = [sweeper.run, check_durability, news.run, *([drop.run] if drop else [])]
+        tasks = [asyncio.create_task(work(stop)) for work in works]
         yield
         stop.set()
         await asyncio.gather(*tasks)
@@ -138,8 +143,6 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
         FeedbackDesk(settings, access, storage),
         Retrying(access, storage, jobs, dead),
     )
-    metrics = UploadMetrics(registry)
-    intake = Intake(settings, storage=storage, jobs=jobs, redis=redis, door=door, metrics=metrics)
     writers = Writers(storage)
     rates = Rates(settings.uploads_per_minute, settings.trusted_proxies)
     Uploads(settings, storage, uploads, writers, intake.limits, rates).add_routes(app)
@@ -216,6 +219,20 @@ def _storage(settings: IngestSettings) -> Storage:
             f"but: {error.strerror}. Name another, or change its owner."
         ) from error
     return storage
+
+
+def _drop_folder(settings: IngestSettings, intake: Intake, door: ThreadPoolExecutor) -> DropFolder | None:
+    if settings.drop_dir is None:
+        return None
+    drop = DropFolder(settings.drop_dir, intake, settings, door)
+    try:
+        drop.create_folders()
+    except OSError as error:
+        raise ConfigurationError(
+            f"CORESTREAM_DROP_DIR is {str(settings.drop_dir)!r}: expected a folder that can be written, "
+            f"but: {error.strerror}. Name another, or change its owner."
+        ) from error
+    return drop
 
 
 def _disk(storage: Storage, min_free_bytes: int) -> Check:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
@@ -22,6 +23,8 @@ class IngestSettings(PipelineSettings):
     max_upload_bytes: int = Field(default=500 * _MIB, ge=1)
     """Largest scan, as uploaded and as inflated."""
     max_files_per_job: int = Field(default=5, ge=1)
+    drop_dir: Path | None = None
+    """What is put into this folder is submitted; None for no such folder."""
     uploads_per_minute: int = Field(default=600, ge=1)
     """Submissions and announced uploads that one address may begin."""
     trusted_proxies: str = "127.0.0.1, ::1"
