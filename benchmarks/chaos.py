@@ -18,13 +18,15 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from corestream.up.redis_server import find_server
-from tests.support.chaos.campaign import Campaign, Outcome, conduct, recoveries
+from tests.support.chaos.campaign import Campaign, Outcome, Recovery, conduct, recoveries
+from tests.support.chaos.faults import Blow
+from tests.support.chaos.ledger import Ledger
 from tests.support.chaos.system import Setting
 
 RESULTS = Path(__file__).parent / "results"
@@ -76,16 +78,18 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the order of faults (default 1)")
     parser.add_argument("--minutes", type=float, default=60, help="most that a phase takes (default 60)")
     parser.add_argument("--keep", type=Path, help="an empty folder for the logs of all services")
-    parser.add_argument("--show", type=Path, help="run nothing, print the tables of such a JSON file")
+    parser.add_argument(
+        "--show", type=Path, nargs="+", help="run nothing, print the tables of such JSON files together"
+    )
     arguments = parser.parse_args()
     if arguments.show:
-        _show(json.loads(arguments.show.read_text()))
+        _show([json.loads(path.read_text()) for path in arguments.show])
         return
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
         folder = arguments.keep or Path(temporary)
         asyncio.run(_run(arguments, folder))
     document = json.loads((RESULTS / "chaos.json").read_text())
-    _show(document)
+    _show([document])
     if any(phase["ledger"]["violations"] for phase in document["phases"].values()):
         sys.exit(1)
 
@@ -137,29 +141,35 @@ def _write(outcomes: dict[str, Outcome]) -> None:
     (RESULTS / "chaos.json").write_text(json.dumps(document, indent=1))
 
 
-def _show(document: dict[str, Any]) -> None:
-    """Print what a run came to as Markdown: the books, and the seconds to recovery."""
-    phases = document["phases"]
-    print(f"\n{document['command']}, {document['at']}, {document['machine']}\n")
-    print(_row("", *phases))
-    print(_row(*["---"] * (len(phases) + 1)))
-    print(_row("SIGKILLs", *(phase["kills"] for phase in phases.values())))
-    print(_row("minutes", *(f"{phase['seconds'] / 60:.0f}" for phase in phases.values())))
-    for name in next(iter(phases.values()))["ledger"]:
-        values = [phase["ledger"][name] for phase in phases.values()]
-        print(_row(name, *(len(v) if isinstance(v, list) else v for v in values)))
-    print("\n" + _row("fault", *(f"{name}: times | p50 s | max s" for name in phases)))
-    print(_row(*["---"] * (3 * len(phases) + 1)))
-    tables = [{line["fault"]: line for line in phase["table"]} for phase in phases.values()]
-    for fault in sorted(set().union(*tables)):
+def _show(documents: list[dict[str, Any]]) -> None:
+    """Print what runs came to as Markdown: the books, and the seconds to recovery."""
+    for document in documents:
+        print(f"\n{document['command']}, ended {document['at']}, {document['machine']}")
+    names = list(documents[0]["phases"])
+    runs = [[document["phases"][name] for document in documents] for name in names]
+    blows = [[Blow(**blow) for run in phase for blow in run["blows"]] for phase in runs]
+    print("\n" + _row("", *names))
+    print(_row(*["---"] * (len(names) + 1)))
+    print(_row("SIGKILLs", *(sum(blow.kills for blow in struck) for struck in blows)))
+    print(_row("minutes", *(f"{sum(run['seconds'] for run in phase) / 60:.0f}" for phase in runs)))
+    for name in (field.name for field in fields(Ledger)):
+        print(_row(name, *(sum(_number(run["ledger"][name]) for run in phase) for phase in runs)))
+    print("\n" + _row("fault", *(f"{name}: times | p50 s | max s" for name in names)))
+    print(_row(*["---"] * (3 * len(names) + 1)))
+    tables = [{line.fault: line for line in recoveries(struck)} for struck in blows]
+    for fault in sorted({fault for table in tables for fault in table}):
         print(_row(fault, *(_cells(table.get(fault)) for table in tables)))
 
 
-def _cells(line: dict[str, Any] | None) -> str:
+def _number(value: int | list[str]) -> int:
+    return value if isinstance(value, int) else len(value)
+
+
+def _cells(line: Recovery | None) -> str:
     if line is None:
         return "0 | - | -"
-    p50, longest = ("-" if s is None else f"{s:.2f}" for s in (line["p50_s"], line["max_s"]))
-    return f"{line['times']} | {p50} | {longest}"
+    p50, longest = ("-" if s is None else f"{s:.2f}" for s in (line.p50_s, line.max_s))
+    return f"{line.times} | {p50} | {longest}"
 
 
 def _row(*cells: object) -> str:
