@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from email.message import EmailMessage
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import structlog
 
@@ -82,7 +83,7 @@ class ResultHandler:
         with self._storage.mailing(job.job_id):
             receipt = self._storage.read_mail_receipt(job.job_id)
             if receipt is None or receipt.state != "sent":
-                await self._send(job)
+                await _to_its_end(self._send(job))
             # else a former delivery died before its acknowledgement
         return self._jobs.mail_ended(job.job_id, "sent")
 
@@ -160,6 +161,20 @@ class ResultHandler:
     def _receipt(self, job: JobRecord, state: Literal["sent", "failed"], retries: int) -> MailReceipt:
         name = message_id(job, self._settings.mail_from, retries)
         return MailReceipt(state=state, message_id=name, at=now(), retries=retries)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await work that must not be broken off, and only then be cancelled.
+
+    A lease that is lost cancels its handler; but a mail that is broken off may have been taken, and whoever
+    comes next would send it again. The mailer's time-out bounds the wait.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:
