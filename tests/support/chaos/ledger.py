@@ -27,7 +27,8 @@ RESULT_FILES = {"aligned.nii.gz", "saliency.nii.gz", "saliency_fixed.nii.gz", "s
 REFUSED_BY_DETECTION = "not-a-head"
 GIVEN_UP = "detection-failed"
 KILL_WINDOW_S = 2.0
-"""After the mail server's 250: a notifier killed so soon may not have recorded it."""
+"""Around the mail server's 250: a notifier killed then may not have recorded it. Also before: a busy server
+reads what its sender had sent when that one is dead already."""
 BUGS = ("http.failed", "delivery.crashed", "delivery.not_settled", "delivery.on_dead_failed", "sweep.failed")
 """Lines of logs that say that a service met an error that it knows nothing of."""
 _VIEWED = 20
@@ -233,7 +234,7 @@ class Auditor:
     def _unknowable(self, mail: Taken) -> bool:
         """Return whether nobody could know that this mail had been taken."""
         killed = self._faults.notifier_killed_at
-        return not mail.said or any(-0.1 < at - mail.at < KILL_WINDOW_S for at in killed)
+        return not mail.said or any(abs(at - mail.at) < KILL_WINDOW_S for at in killed)
 
     # -- Redis ------------------------------------------------------------------------------------------
 
