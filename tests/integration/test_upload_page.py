@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Dialog, Page, Request, Route
 
 from tests.support.browser import running_browser, visit
 from tests.support.nifti_files import compressed, good
 from tests.support.system import ADDRESS, System, running_system
 
+CHUNK_BYTES = 16 * 1024**2
 NAME = "DOE_JANE_1970.nii.gz"
 
 
@@ -77,6 +78,43 @@ async def test_dropped_and_chosen_scans_become_one_job_and_no_name_leaves_the_br
     assert b"DOE_JANE" not in kept
     assert "DOE_JANE" not in "".join(capfd.readouterr())
     assert "DOE_JANE" not in "".join(sent)
+
+
+async def accept(dialog: Dialog) -> None:
+    """Leave a page that asks whether to."""
+    await dialog.accept()
+
+
+async def test_an_upload_goes_on_after_a_reload_where_it_stopped(system: System, tmp_path: Path) -> None:
+    """The same file is recognised without its name; what had arrived is not sent again."""
+    large = tmp_path / "large.nii"
+    large.write_bytes(good() + bytes(CHUNK_BYTES))
+    offsets: list[int] = []
+
+    async def cut(route: Route) -> None:
+        offset = route.request.headers.get("upload-offset")
+        if route.request.method == "PATCH" and offset != "0":
+            await route.abort()
+        else:
+            await route.continue_()
+
+    def note(request: Request) -> None:
+        if request.method == "PATCH":
+            offsets.append(int(request.headers["upload-offset"]))
+
+    async with running_browser() as browser, visit(browser, system.origin) as opened:
+        page = opened.page
+        await page.route("**/api/uploads/*", cut)
+        await page.set_input_files("#file", large)
+        await page.wait_for_selector("text=The connection is lost; trying again")
+        page.once("dialog", accept)
+        await page.unroute("**/api/uploads/*")
+        await page.reload()
+        page.on("request", note)
+        await page.wait_for_selector('html[data-upload="ready"]', state="attached")
+        await page.set_input_files("#file", large)
+        await page.wait_for_selector("text=1 of 1 sent")
+    assert offsets == [CHUNK_BYTES]
 
 
 async def test_what_the_door_refuses_is_said_at_its_row_and_can_be_removed(
