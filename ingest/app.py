@@ -13,14 +13,14 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
-from ingest import api_keys
+from ingest import api_keys, reference
 from ingest.access import Access
 from ingest.admin.access import Admin
 from ingest.admin.letters import Letters
 from ingest.admin.numbers import Inspection, Numbers
 from ingest.admin.page import MonitorPage
 from ingest.deletion import Deletion
-from ingest.documents import json_response
+from ingest.documents import JobDocument, json_response
 from ingest.drop import DropFolder
 from ingest.feedback import FeedbackDesk
 from ingest.intake import Intake
@@ -62,6 +62,7 @@ from pipeline.streams import (
 from pipeline.web import auditing
 from pipeline.web.app import build_app, run
 from pipeline.web.health import Check
+from pipeline.web.openapi import Operation, described
 
 log = structlog.get_logger()
 
@@ -146,15 +147,14 @@ def build(settings: IngestSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> 
     writers = Writers(storage)
     rates = Rates(settings.uploads_per_minute, settings.trusted_proxies)
     Uploads(settings, storage, uploads, writers, intake.limits, rates).add_routes(app)
-    auditing.setup(app, settings.audit, _AUDITED)
-    if settings.api_keys:
-        app.middlewares.append(api_keys.required(api_keys.ApiKeys(storage.root)))
+    _add_watch(app, settings)
     _add_routes(
         app,
         Submissions(settings, storage, intake, Joining(uploads, writers, intake.limits, door), rates),
         Pages(settings, access, status, news),
         Live(access, status, news),
     )
+    reference.add_routes(app)
     return app
 
 
@@ -165,6 +165,13 @@ _AUDITED: dict[tuple[str, str], Action] = {
     ("DELETE", "/api/jobs/{job_id}"): "delete",
     ("POST", "/jobs/{job_id}/delete"): "delete",
 }
+
+
+def _add_watch(app: web.Application, settings: IngestSettings) -> None:
+    """Write down who does what, and let nobody submit without a key where keys are asked for."""
+    auditing.setup(app, settings.audit, _AUDITED)
+    if settings.api_keys:
+        app.middlewares.append(api_keys.required(api_keys.ApiKeys(settings.storage.root)))
 
 
 def _add_changes(
@@ -179,7 +186,17 @@ def _add_changes(
 
 
 def _add_routes(app: web.Application, submissions: Submissions, pages: Pages, live: Live) -> None:
+    @described(
+        Operation(
+            summary="Ask how a job stands",
+            tag="jobs",
+            answers={200: JobDocument},
+            problems=(401, 403, 410),
+            access="job token",
+        )
+    )
     async def read_job(request: web.Request) -> web.Response:
+        """Every scan with its state, its result and the addresses of its files, or why it has none."""
         return json_response(await pages.status.read(pages.access.job(request)))
 
     app.router.add_get("/", pages.upload)

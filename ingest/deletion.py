@@ -21,6 +21,7 @@ from pipeline.ids import Id
 from pipeline.jobs import Jobs
 from pipeline.storage import JobRecord, Storage
 from pipeline.streams import RedisError
+from pipeline.web.openapi import Operation, described
 from pipeline.web.pages import render
 from pipeline.web.problems import ProblemError
 
@@ -84,6 +85,15 @@ class Deletion:
             request, "deleted.html", receipt=receipt, encoded=base64.b64encode(content.encode()).decode()
         )
 
+    @described(
+        Operation(
+            summary="Delete a job and get a receipt",
+            tag="jobs",
+            answers={200: Receipt},
+            problems=(401, 403, 409, 410),
+            access="job token",
+        )
+    )
     async def delete(self, request: web.Request) -> web.Response:
         """`DELETE /api/jobs/{id}`: delete, and answer with the receipt."""
         return json_response(await self._delete(self.access.job(request)))

@@ -14,6 +14,7 @@ from pipeline.clock import now
 from pipeline.feedback import MAX_NOTE_CHARACTERS, VERDICTS, Feedback, FeedbackFolder, Verdict
 from pipeline.settings import PipelineSettings
 from pipeline.storage import JobRecord, Storage
+from pipeline.web.openapi import Operation, described
 from pipeline.web.problems import ProblemError, wants_html
 
 log = structlog.get_logger()
@@ -45,6 +46,16 @@ class FeedbackDesk:
         self._storage = storage
         self._folder = FeedbackFolder(storage.feedback)
 
+    @described(
+        Operation(
+            summary="Say whether you agree with a result",
+            tag="jobs",
+            body={_JSON: _Given, "application/x-www-form-urlencoded": _Given},
+            answers={200: Feedback},
+            problems=(400, 401, 403, 404, 410, 413, 422),
+            access="job token",
+        )
+    )
     async def post(self, request: web.Request) -> web.Response:
         """Keep a reader's verdict on a result, in the place of an earlier one; a browser goes back to it.
 

@@ -27,6 +27,7 @@ from pipeline.errors import JobNotFoundError, LinkExpiredError
 from pipeline.job_news import BEGINNING, JobNews
 from pipeline.storage import JobRecord
 from pipeline.streams import RedisError
+from pipeline.web.openapi import Header, Operation, described
 from pipeline.web.problems import ProblemError
 
 log = structlog.get_logger()
@@ -54,6 +55,17 @@ class Live:
     status: Status
     news: JobNews
 
+    @described(
+        Operation(
+            summary="Follow a job live",
+            tag="jobs",
+            answers={200: "text/event-stream", 204: None},
+            problems=(400, 401, 403),
+            query={"from": {"type": "string"}},
+            headers={"Last-Event-ID": Header("The event that was seen last.")},
+            access="job token",
+        )
+    )
     async def events(self, request: web.Request) -> web.StreamResponse:
         """Answer with what happens to a job until nothing more can, or either side goes away.
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 from aiohttp import web
+from pydantic import BaseModel
 
 from ingest.access import Access
+from ingest.documents import json_response
 from ingest.intake import queue_away
+from pipeline.ids import Id
 from pipeline.jobs import Jobs
 from pipeline.retry import NotRetriedError, retry
 from pipeline.storage import Storage
 from pipeline.streams import DeadLetters, RedisError
+from pipeline.web.openapi import Operation, described
 from pipeline.web.problems import ProblemError, wants_html
 
 log = structlog.get_logger()
@@ -21,6 +26,13 @@ RETRIABLE = "detection-failed"
 """The one failure that another try can mend: every other one is of the file, and stays."""
 MAX_RETRIES = 3
 """By submitters; whoever runs the service can retry for ever."""
+
+
+class Waiting(BaseModel):
+    """The scan stands in line again."""
+
+    scan_id: Id
+    state: Literal["waiting"] = "waiting"
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,15 @@ class Retrying:
     jobs: Jobs
     dead: DeadLetters
 
+    @described(
+        Operation(
+            summary="Try a scan again whose detection broke down",
+            tag="jobs",
+            answers={202: Waiting},
+            problems=(401, 403, 404, 409, 410, 503),
+            access="job token",
+        )
+    )
     async def post(self, request: web.Request) -> web.Response:
         """Put a scan back in line; a browser goes back to the job's page.
 
@@ -62,7 +83,7 @@ class Retrying:
         if wants_html(request):
             page = f"/jobs/{job.job_id}?token={request.query.get('token', '')}"
             return web.Response(status=303, headers={"Location": page})
-        return web.json_response({"scan_id": scan_id, "state": "waiting"}, status=202)
+        return json_response(Waiting(scan_id=scan_id), status=202)
 
     def _require_retriable(self, job_id: str, scan_id: str) -> None:
         job = self.storage.read_job(job_id)

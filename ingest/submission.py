@@ -19,10 +19,21 @@ from ingest.settings import IngestSettings
 from ingest.uploads.joining import Joining
 from pipeline.storage import JobRecord, Storage
 from pipeline.web.auditing import JOB_ID
+from pipeline.web.openapi import Header, Operation, described
 from pipeline.web.problems import ProblemError, wants_html
 
 _COPIES = 2
 """Of an upload lie on the disk at once: as received, and as kept."""
+
+
+class FormDocument(BaseModel):
+    """A submission as a form."""
+
+    file: list[bytes] = Field(
+        min_length=1,
+        description="One part for each file: NIfTI volumes, ZIP archives of a DICOM series, its loose files.",
+    )
+    email: str = Field(default="", description="Where the result is announced.")
 
 
 class UploadsDocument(BaseModel):
@@ -55,6 +66,17 @@ class Submissions:
         self._joining = joining
         self._rates = rates
 
+    @described(
+        Operation(
+            summary="Submit scans as one job",
+            tag="jobs",
+            body={"multipart/form-data": FormDocument, "application/json": UploadsDocument},
+            headers={idempotency.HEADER: Header("The same for the same submission.")},
+            answers={202: Accepted},
+            problems=(400, 401, 404, 409, 413, 415, 422, 429, 503, 507),
+            access="API key",
+        )
+    )
     async def post(self, request: web.Request) -> web.Response:
         """Accept a submission, or say why not."""
         self._rates.require(request)

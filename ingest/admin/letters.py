@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass
 
 import structlog
 from aiohttp import web
+from pydantic import BaseModel
 
 from ingest.admin.access import Admin
+from ingest.documents import json_response
 from pipeline.jobs import Jobs
 from pipeline.letters import letter_document
 from pipeline.retry import NotRetriedError, Outcome, retry, retry_each
 from pipeline.storage import Storage
 from pipeline.streams import DeadLetter, DeadLetters
+from pipeline.web.openapi import Operation, described
 from pipeline.web.problems import ProblemError
 
 log = structlog.get_logger()
@@ -21,6 +24,24 @@ log = structlog.get_logger()
 MAX_LISTED = 1000
 _DEFAULT_LISTED = 100
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+
+
+class LetterList(BaseModel):
+    """Dead letters, newest first."""
+
+    letters: tuple[DeadLetter, ...]
+
+
+class Retried(BaseModel):
+    """Where a dead letter went."""
+
+    entry_id: str
+
+
+class RetriedAll(BaseModel):
+    """What became of each."""
+
+    outcomes: tuple[Outcome, ...]
 
 
 @dataclass(frozen=True)
@@ -39,28 +60,74 @@ class Letters:
     jobs: Jobs
     storage: Storage
 
+    @described(
+        Operation(
+            summary="List what was given up, newest first",
+            tag="dead letters",
+            answers={200: LetterList},
+            problems=(401, 403, 422, 429, 503),
+            access="admin token",
+            query={"limit": {"type": "integer", "minimum": 1, "maximum": MAX_LISTED}},
+        )
+    )
     async def get_list(self, request: web.Request) -> web.Response:
         """`GET /api/dead`: the newest, newest first."""
         self.admin.require(request)
         letters = await self.dead.list(_limit(request))
         return web.json_response({"letters": [letter_document(letter) for letter in letters]})
 
+    @described(
+        Operation(
+            summary="Show one dead letter",
+            tag="dead letters",
+            answers={200: DeadLetter},
+            problems=(401, 403, 404, 429, 503),
+            access="admin token",
+        )
+    )
     async def get(self, request: web.Request) -> web.Response:
         """`GET /api/dead/{dead_id}`: one of them."""
         self.admin.require(request)
         return web.json_response(letter_document(await self._letter(request)))
 
+    @described(
+        Operation(
+            summary="Put a dead letter back in line",
+            tag="dead letters",
+            answers={200: Retried},
+            problems=(401, 403, 404, 409, 410, 429, 503),
+            access="admin token",
+        )
+    )
     async def post_retry(self, request: web.Request) -> web.Response:
         """`POST /api/dead/{dead_id}/retry`: put it back in line."""
         self.admin.require(request)
-        return web.json_response({"entry_id": await self.retry(request)})
+        return json_response(Retried(entry_id=await self.retry(request)))
 
+    @described(
+        Operation(
+            summary="Put all dead letters back in line",
+            tag="dead letters",
+            answers={200: RetriedAll},
+            problems=(401, 403, 429, 503),
+            access="admin token",
+        )
+    )
     async def post_retry_all(self, request: web.Request) -> web.Response:
         """`POST /api/dead/retry`: put all of them back in line, oldest first."""
         self.admin.require(request)
         outcomes = await self.retry_all()
         return web.json_response({"outcomes": [asdict(outcome) for outcome in outcomes]})
 
+    @described(
+        Operation(
+            summary="Delete a dead letter",
+            tag="dead letters",
+            answers={204: None},
+            problems=(401, 403, 404, 429, 503),
+            access="admin token",
+        )
+    )
     async def delete(self, request: web.Request) -> web.Response:
         """`DELETE /api/dead/{dead_id}`: delete it for good."""
         self.admin.require(request)

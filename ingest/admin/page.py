@@ -10,9 +10,10 @@ from aiohttp import web
 from ingest.admin import wording
 from ingest.admin.access import COOKIE, Admin, bearer
 from ingest.admin.letters import Letters
-from ingest.admin.numbers import Numbers
+from ingest.admin.numbers import Monitor, Numbers
 from ingest.documents import json_response
 from pipeline.clock import to_text
+from pipeline.web.openapi import Operation, described
 from pipeline.web.pages import render
 from pipeline.web.problems import ProblemError
 
@@ -46,6 +47,15 @@ class MonitorPage:
         """`GET /monitor/parts`: what of the page renews itself, as HTML."""
         return await self._render(request, "monitor_parts.html")
 
+    @described(
+        Operation(
+            summary="Read the numbers of the monitor page",
+            tag="monitor",
+            answers={200: Monitor},
+            problems=(401, 403, 429, 503),
+            access="admin token",
+        )
+    )
     async def get_numbers(self, request: web.Request) -> web.Response:
         """`GET /api/monitor`: the same as JSON."""
         self.admin.require(request)

@@ -24,6 +24,7 @@ from ingest.uploads.headers import Checksum
 from ingest.uploads.store import StoredUpload, UploadStore
 from ingest.uploads.writers import EvictedError, Writers
 from pipeline.storage import Storage
+from pipeline.web.openapi import Header, Operation, by_method, described
 from pipeline.web.problems import ProblemError
 
 log = structlog.get_logger()
@@ -31,6 +32,19 @@ log = structlog.get_logger()
 ROUTE = "/api/uploads"
 _COPIES = 2
 """Of an upload lie on the disk at once: as received, and as a job keeps it."""
+
+_BYTES = "[0-9]{1,15}"
+_TUS = {"Tus-Resumable": Header("The version of tus.", required=True, pattern="^1\\.0\\.0$")}
+_CREATE = {
+    "Upload-Length": Header("Bytes of the whole file.", pattern=f"^{_BYTES}$"),
+    "Upload-Defer-Length": Header("`1` where the length is told later.", pattern="^1$"),
+    "Upload-Metadata": Header("Pairs of a key and a base64 value; nothing here reads them."),
+}
+_PATCH = {
+    "Upload-Offset": Header("Where these bytes begin.", required=True, pattern=f"^{_BYTES}$"),
+    "Upload-Length": Header("The length, where it was not told before.", pattern=f"^{_BYTES}$"),
+    "Upload-Checksum": Header("`sha1` or `sha256`, a space, and the base64 digest of these bytes."),
+}
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -76,6 +90,7 @@ class Uploads:
         app.router.add_route("*", f"{ROUTE}/{{upload_id}}", _by_method(one))
         app.on_response_prepare.append(_add_version)
 
+    @described(Operation(summary="Ask what tus this speaks", tag="resumable uploads", answers={204: None}))
     async def _options(self, _request: web.Request) -> web.Response:
         return web.Response(
             status=204,
@@ -87,6 +102,17 @@ class Uploads:
             },
         )
 
+    @described(
+        Operation(
+            summary="Begin an upload",
+            tag="resumable uploads",
+            answers={201: None},
+            problems=(400, 401, 409, 412, 413, 415, 422, 429, 503, 507),
+            headers=_TUS | _CREATE,
+            body={headers.CONTENT_TYPE: None},
+            access="API key",
+        )
+    )
     async def _create(self, request: web.Request) -> web.Response:
         self._rates.require(request)
         length = headers.read_length(request)
@@ -107,6 +133,16 @@ class Uploads:
         address = f"{self._origin(request)}{ROUTE}/{upload.upload_id}"
         return web.Response(status=201, headers=_state(upload) | {"Location": address})
 
+    @described(
+        Operation(
+            summary="Ask how far an upload is",
+            tag="resumable uploads",
+            answers={200: None},
+            problems=(400, 401, 404, 409, 410, 412, 423, 429),
+            headers=_TUS,
+            access="API key",
+        )
+    )
     async def _head(self, request: web.Request) -> web.Response:
         """Tell how far an upload is; who asks has given up the request before, so that nothing more comes."""
         upload_id = request.match_info["upload_id"]
@@ -122,6 +158,17 @@ class Uploads:
             known["Upload-Metadata"] = upload.metadata
         return web.Response(headers=_state(upload) | known)
 
+    @described(
+        Operation(
+            summary="Go on with an upload",
+            tag="resumable uploads",
+            answers={204: None},
+            problems=(400, 401, 404, 409, 410, 412, 423, 413, 415, 422, 429, 460, 507),
+            headers=_TUS | _PATCH,
+            body={headers.CONTENT_TYPE: None},
+            access="API key",
+        )
+    )
     async def _patch(self, request: web.Request) -> web.Response:
         upload_id = request.match_info["upload_id"]
         headers.require_content_type(request)
@@ -136,6 +183,16 @@ class Uploads:
             upload = await self._receive(request, self._with_length(request, upload))
         return web.Response(status=204, headers=_state(upload))
 
+    @described(
+        Operation(
+            summary="Give an upload up",
+            tag="resumable uploads",
+            answers={204: None},
+            problems=(400, 401, 404, 409, 410, 412, 423, 429),
+            headers=_TUS,
+            access="API key",
+        )
+    )
     async def _delete(self, request: web.Request) -> web.Response:
         upload_id = request.match_info["upload_id"]
         self._store.read(upload_id)
@@ -224,6 +281,7 @@ def _by_method(handlers: Mapping[str, _Handler]) -> _Handler:
             headers.require_version(request)
         return await handlers[method](request)
 
+    by_method(handle, handlers)
     return handle
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import structlog
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 from prometheus_client import CollectorRegistry
 
@@ -91,6 +93,12 @@ def build_app(
     return app
 
 
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Keep tracebacks of what is no HTTP out of the log: anybody can send it, and is answered with 400."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError)
+
+
 def run(app: web.Application, *, host: str, port: int) -> None:
     """Serve until SIGTERM or SIGINT, then let running requests end.
 
@@ -102,6 +110,7 @@ def run(app: web.Application, *, host: str, port: int) -> None:
     Raises:
         ConfigurationError: The address cannot be had.
     """
+    logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
     try:
         web.run_app(
             app,

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Literal
 
 import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from pydantic import BaseModel
+
+from pipeline.web.openapi import Operation, described
 
 log = structlog.get_logger()
 
@@ -18,6 +22,19 @@ Check = Callable[[], Awaitable[str | None]]
 Refresh = Callable[[], Awaitable[None]]
 """Brings metrics up to date that are read and not counted."""
 ROUTES = ("/healthz", "/readyz", "/metrics")
+
+
+class Alive(BaseModel):
+    """The process runs."""
+
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    """Whether a service can work, and what is wrong where it cannot."""
+
+    status: Literal["ready", "not ready"]
+    checks: dict[str, str]
 
 
 def add_routes(
@@ -36,9 +53,13 @@ def add_routes(
         refresh: Is awaited before it is shown.
     """
 
+    @described(Operation(summary="Ask whether the process runs", tag="health", answers={200: Alive}))
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
 
+    @described(
+        Operation(summary="Ask whether it can work", tag="health", answers={200: Readiness, 503: Readiness})
+    )
     async def readyz(_request: web.Request) -> web.Response:
         answers = dict(
             zip(checks, await asyncio.gather(*(check() for check in checks.values())), strict=True)
@@ -52,6 +73,7 @@ def add_routes(
             status=200 if ready else 503,
         )
 
+    @described(Operation(summary="Read the metrics", tag="health", answers={200: "text/plain"}))
     async def metrics(request: web.Request) -> web.Response:
         if refresh is not None:
             await refresh()
