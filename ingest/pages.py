@@ -17,6 +17,7 @@ from ingest.status import Status, is_over
 from pipeline.job_news import BEGINNING, JobNews
 from pipeline.storage import JobRecord
 from pipeline.streams import RedisError
+from pipeline.web.openapi import Operation, described
 from pipeline.web.pages import render
 
 _REFRESH_S = 3
@@ -52,6 +53,14 @@ class Pages:
             kept_for=_duration(self.settings.retention),
         )
 
+    @described(
+        Operation(
+            summary="Fetch a synthetic scan to try",
+            tag="jobs",
+            answers={200: "application/gzip"},
+            problems=(404,),
+        )
+    )
     async def sample(self, _request: web.Request) -> web.StreamResponse:
         """`GET /api/sample`: a synthetic scan to try, where a processor has written one."""
         path = self.access.storage.sample
