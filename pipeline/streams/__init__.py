@@ -69,6 +69,7 @@ What holds, each with one test that carries the number (`tests/integration`):
 24. A child that dies is replaced, and its own job alone is charged.
 """
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from pipeline.streams.client import (
@@ -104,6 +105,7 @@ __all__ = [
     "PermanentError",
     "Presence",
     "Reason",
+    "Redis",
     "RedisError",
     "RetryRefusedError",
     "Server",
