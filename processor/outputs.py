@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,11 @@ def nifti_gz(voxels: npt.NDArray[Any], affine: Affine, xform_code: int, descript
     image.set_qform(affine, code=0 if _is_sheared(affine) else xform_code)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description.encode()
-    content: bytes = image.to_bytes()
-    compressed: bytes = igzip.compress(content, _GZIP_LEVEL, mtime=0)
-    return compressed
+    compressed = io.BytesIO()
+    # Slice by slice: a map on a large scan's voxels would else lie in memory three times over.
+    with igzip.GzipFile(fileobj=compressed, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0) as stream:
+        image.to_stream(stream)
+    return compressed.getvalue()
 
 
 def _is_sheared(affine: Affine) -> bool:

@@ -47,7 +47,7 @@ def onto_scan(levels: Floats, to_voxel: Affine, shape: tuple[int, int, int]) -> 
     from_box = np.linalg.inv(to_voxel) @ _moved(low)
     i, j, k = (high - low).tolist()
     part = resample(levels, from_box, (i, j, k), outside=0)
-    on_scan[low[0] : high[0], low[1] : high[1], low[2] : high[2]] = np.rint(part)
+    on_scan[low[0] : high[0], low[1] : high[1], low[2] : high[2]] = np.rint(part, out=part)
     return on_scan
 
 
