@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -206,7 +207,9 @@ async def test_the_map_in_fixed_units_has_one_scale_for_all_scans_of_a_job(
 async def test_the_aligned_scan_is_ready_within_two_seconds(
     viewer: RunningViewer, browser: Browser, job: JobRecord
 ) -> None:
-    """Counted from the click; the best of three, for the machine has other work."""
+    """Counted from the click, the best of three; on a busy machine it would measure the others."""
+    if os.getloadavg()[0] > 2 * (os.cpu_count() or 1):
+        pytest.skip("Expected a machine with time to spare, found one with twice the work that it can do.")
     took_ms = []
     for _ in range(3):
         async with visit(browser, viewer.papaya(job)) as opened:
