@@ -61,7 +61,7 @@ class DropFolder:
     Attributes:
         folder: The folder.
         intake: Makes jobs.
-        settings: Know the links of jobs.
+        settings: Know the links of jobs and the audit log.
         door: Where files are read through, off the event loop.
         settled_after_s: See SETTLED_AFTER_S.
     """
@@ -123,6 +123,7 @@ class DropFolder:
                 self._seen.pop(entry, None)  # it is looked at anew, and so tried again in a few seconds
                 return
             log.info("drop.refused", code=problem.code)
+            self.settings.audit.write("submit", problem.code)
             words = [
                 problem.title,
                 problem.detail,
@@ -132,6 +133,7 @@ class DropFolder:
         except FileNotFoundError:  # taken away again
             self._seen.pop(entry, None)
         else:
+            self.settings.audit.write("submit", "ok", job_id=record.job_id)
             links = self.settings.links(record)
             self._move(entry, _DONE, f"Follow it at {links.page}\nResult: {links.result}")
 

@@ -39,7 +39,8 @@ class AuditLine(BaseModel):
         outcome: `ok`, `expired` for a deletion by the clock, or the code of the problem it was answered with.
         job_id: The job, where the request was let through to one.
         scan_id: The scan, where one was asked for.
-        address: Keyed hash of the network address that asked; None where it was nobody's request.
+        address: Keyed hash of the network address that asked; None where it was no request but
+            the clock or the drop folder.
         api_key: Name of the API key it came with.
     """
 

@@ -32,13 +32,19 @@ def up(
         int, typer.Option(min=1, max=LAST_PORT, help="Of the upload page; the viewer takes the next.")
     ] = INGEST_PORT,
     workers: Annotated[int, typer.Option(min=1, help="Processors; each needs 2 GB and two cores.")] = 1,
+    drop: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Submit what is put into this folder.")
+    ] = None,
 ) -> None:
     """Run everything on this machine: services, Redis and, where no mail server is set, a mail catcher.
 
     Ctrl-C stops: what runs is finished first, or handed back and done at the next start.
     """
     logging.configure("up", None)
-    with words_for_errors(), prepared(data, host=host, port=port, workers=workers) as plan:
+    with (
+        words_for_errors(),
+        prepared(data, host=host, port=port, workers=workers, drop=drop) as plan,
+    ):
         asyncio.run(run(plan, lambda: _serve(plan)))
 
 
@@ -60,6 +66,8 @@ def say_addresses(plan: Plan) -> None:
         "data": str(plan.data_dir),
         "redis": redis,
     }
+    if plan.drop_dir is not None:
+        facts["drop folder"] = str(plan.drop_dir)
     out.print("\n[bold green]corestream is running[/]")
     for name, value in facts.items():
         out.print(f"  [dim]{name:<12}[/] {escape(value)}")

@@ -38,6 +38,7 @@ class Plan:
         mail_url: Of the page of caught mails; None where mails are sent.
         admin_token: Where the administrator finds the token of the monitor page, in words.
         data_dir: Where everything lies.
+        drop_dir: What is put into this folder is submitted; None without one.
         redis_url: Of its Redis.
         owns_redis: Whether that Redis is one of `services`.
         readiness_urls: What answers 200 once a service can work, by service.
@@ -49,6 +50,7 @@ class Plan:
     mail_url: str | None
     admin_token: str
     data_dir: Path
+    drop_dir: Path | None
     redis_url: str
     owns_redis: bool
     readiness_urls: Mapping[str, str]
@@ -56,7 +58,7 @@ class Plan:
 
 
 @contextmanager
-def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan]:
+def prepared(data: Path, *, host: str, port: int, workers: int, drop: Path | None = None) -> Iterator[Plan]:
     """Claim the folder, check ports and settings, and put the settings into the environment of this process.
 
     Args:
@@ -65,6 +67,7 @@ def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan
         port: Of ingest; the viewer takes the next, the page of caught mails the one after, then come the
             metrics of the notifier and of each processor, where these ports are free.
         workers: Number of processors.
+        drop: The drop folder; None for that of the environment, if it names one.
 
     Yields:
         What to run.
@@ -96,8 +99,10 @@ def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan
         _set("HOST", host)
         _set("INGEST_PORT", str(port))
         _set("VIEWER_PORT", str(port + 1))
-        settings = load(ProcessorSettings)
-        for others in (IngestSettings, NotifierSettings, ViewerSettings):
+        if drop is not None:
+            _set("DROP_DIR", str(drop.absolute()))
+        settings, ingest = load(ProcessorSettings), load(IngestSettings)
+        for others in (NotifierSettings, ViewerSettings):
             load(others)
         yield Plan(
             upload_url=settings.public_url.rstrip("/"),
@@ -105,6 +110,7 @@ def prepared(data: Path, *, host: str, port: int, workers: int) -> Iterator[Plan
             mail_url=f"http://{_LOCAL}:{port + 2}" if catches_mail else None,
             admin_token=str(folder / ADMIN_FILE) if own_token else "CORESTREAM_ADMIN_TOKEN",
             data_dir=folder,
+            drop_dir=ingest.drop_dir,
             redis_url=settings.redis_url,
             owns_redis=owns_redis,
             readiness_urls={

@@ -58,6 +58,12 @@ def jobs(settings: IngestSettings) -> list[JobRecord]:
     return [settings.storage.read_job(job_id) for job_id in settings.storage.job_ids()]
 
 
+def audited(settings: IngestSettings) -> list[tuple[str, str, str | None]]:
+    """Return action, outcome and job of every line of the audit log."""
+    lines = (settings.storage.audit / "audit.jsonl").read_text().splitlines()
+    return [(line["action"], line["outcome"], line.get("job_id")) for line in map(json.loads, lines)]
+
+
 async def test_a_file_that_has_settled_becomes_a_job(
     folder: Path, settings: IngestSettings, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -71,6 +77,7 @@ async def test_a_file_that_has_settled_becomes_a_job(
     assert record.email == "a@example.org"
     assert settings.links(record).page in words
     assert {path.name for path in (folder / "done").iterdir()} == {"doe.nii", "doe.nii.txt", "doe.nii.json"}
+    assert audited(settings) == [("submit", "ok", record.job_id)]
     out, err = capfd.readouterr()
     assert "doe" not in out + err
 
@@ -85,6 +92,8 @@ async def test_what_is_refused_lies_beside_the_reason(folder: Path, settings: In
     (folder / "scan.nii").write_bytes(good())
     (folder / "scan.nii.json").write_text("{")
     assert "(side-car-invalid)" in await moved(folder, "refused", "scan.nii")
+    refusals = ["not-nifti", "not-nifti", "side-car-invalid"]
+    assert audited(settings) == [("submit", code, None) for code in refusals]
     assert jobs(settings) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -31,6 +32,7 @@ class Up:
     process: subprocess.Popen[bytes]
     port: int
     data_dir: Path
+    drop_dir: Path
     log: Path
 
     @property
@@ -42,10 +44,10 @@ class Up:
 @contextmanager
 def running_up(folder: Path) -> Iterator[Up]:
     """Run one until the block ends, from the moment it says that it is ready; then SIGTERM."""
-    port, data_dir, log = free_ports(3), folder / "data", folder / "up.log"
+    port, data_dir, drop_dir, log = free_ports(3), folder / "data", folder / "drop", folder / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            command(data_dir, port),
+            [*command(data_dir, port), "--drop", str(drop_dir)],
             env=clean_environment(),
             cwd=ROOT,
             stdout=output,
@@ -54,7 +56,7 @@ def running_up(folder: Path) -> Iterator[Up]:
     try:
         eventually(lambda: "Ctrl-C stops" in log.read_text() or process.poll() is not None)
         assert process.poll() is None, log.read_text()
-        yield Up(process, port, data_dir, log)
+        yield Up(process, port, data_dir, drop_dir, log)
     finally:
         process.terminate()
         process.wait(WITHIN_S)
@@ -138,6 +140,7 @@ def test_it_serves_the_upload_page_and_says_where_everything_is(installation: Up
         viewer,
         mails,
         str(installation.data_dir),
+        str(installation.drop_dir),
         "redis-cli -s",
     ):
         assert expected in said
@@ -160,6 +163,16 @@ def test_its_redis_keeps_what_it_is_told(installation: Up) -> None:
         while answer.count(b"\r\n") < 15:
             answer += redis.recv(4096)
     assert answer.split(b"\r\n")[4::5][:3] == [b"yes", b"noeviction", b"everysec"]
+
+
+def test_what_is_put_into_its_drop_folder_is_submitted(installation: Up) -> None:
+    """The option reaches ingest: what is no scan comes back with the reason, and stands in the audit log."""
+    (installation.drop_dir / "notes.nii").write_bytes(b"words")
+    refused = installation.drop_dir / "refused"
+    eventually((refused / "notes.nii").exists)
+    assert "(not-nifti)" in (refused / "notes.nii.txt").read_text()
+    lines = (installation.data_dir / "audit" / "audit.jsonl").read_text().splitlines()
+    assert [json.loads(line)["outcome"] for line in lines] == ["not-nifti"]
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
