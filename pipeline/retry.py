@@ -96,7 +96,8 @@ async def _effect(letter: DeadLetter, jobs: Jobs, storage: Storage) -> Effect:
     match _event(letter):
         case ScanUploaded(job_id=job_id, scan_id=scan_id):
             job = await _job(job_id, jobs, storage)
-            if not storage.scan_path(job_id, scan_id).exists():
+            kept = storage.scan_path(job_id, scan_id), storage.result_dir(job_id, scan_id)
+            if not any(path.exists() for path in kept):  # with a result, the scan itself is not needed
                 raise NotRetriedError("Expected a scan that is kept, but its file is gone. Drop the letter.")
             storage.retry_scan(job_id, scan_id)
             return jobs.scan_retried(job, scan_id, storage)

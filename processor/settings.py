@@ -20,3 +20,5 @@ class ProcessorSettings(WorkerSettings):
     """A detection that takes longer is ended and counts as one delivery; a usual one takes seconds."""
     grace_s: float = Field(default=30, ge=0)
     """How long SIGTERM lets a running detection go on before its scan is handed back."""
+    keep_originals: bool = False
+    """Whether scans stay as they were accepted once their results are out; they may show whole faces."""

@@ -52,16 +52,25 @@ class ScanHandler:
         storage: Where scans and results lie.
         child: The process that runs the network.
         metrics: Of what scans take.
+        keep_originals: Whether a scan stays as it was accepted once its result is published. It may show
+            the whole face; the one in the result is cropped to the network's grid.
     """
 
     def __init__(
-        self, jobs: Jobs, storage: Storage, child: DetectionChild, metrics: ScanMetrics | None = None
+        self,
+        jobs: Jobs,
+        storage: Storage,
+        child: DetectionChild,
+        metrics: ScanMetrics | None = None,
+        *,
+        keep_originals: bool = False,
     ) -> None:
         self._jobs = jobs
         self._storage = storage
         self._child = child
         self._ledger = Ledger(storage.ledger)
         self._metrics = metrics or ScanMetrics()
+        self._keep_originals = keep_originals
 
     async def process(self, delivery: Delivery) -> Effect:
         """Run the detection of one scan and return what its end changes in Redis.
@@ -74,7 +83,7 @@ class ScanHandler:
         event = _scan_uploaded(delivery)
         scan = self._storage.scan_path(event.job_id, event.scan_id)
         result = self._storage.result_dir(event.job_id, event.scan_id)
-        if not scan.exists():  # deleted on request or after its retention time: nobody waits for it
+        if not scan.exists() and not result.exists():  # deleted, on request or after its retention time
             log.info("scan.gone", job_id=event.job_id, scan_id=event.scan_id)
             return Effect.none()
         if failure := self._storage.read_failure(event.job_id, event.scan_id):  # Redis has forgotten it
@@ -92,10 +101,13 @@ class ScanHandler:
             except Exception:
                 if scan.exists():
                     raise
-                log.info("scan.gone", job_id=event.job_id, scan_id=event.scan_id)  # deleted meanwhile
-                return Effect.none()
+                if not result.exists():  # deleted meanwhile; else another worker has published
+                    log.info("scan.gone", job_id=event.job_id, scan_id=event.scan_id)
+                    return Effect.none()
         if failure := self._storage.read_failure(event.job_id, event.scan_id):  # given up meanwhile
             return self._failed(event, failure)
+        if not self._keep_originals:
+            scan.unlink(missing_ok=True)
         self._note_stages(event, started_at)
         return self._done(event)
 
@@ -175,7 +187,13 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event, detection: Det
     client = connect(settings.redis_url)
     settings.storage.create_folders()
     registry, loaded = new_registry(), asyncio.Event()
-    handler = ScanHandler(Jobs(client, settings.keys), settings.storage, child, ScanMetrics(registry))
+    handler = ScanHandler(
+        Jobs(client, settings.keys),
+        settings.storage,
+        child,
+        ScanMetrics(registry),
+        keep_originals=settings.keep_originals,
+    )
     consumer = Consumer(
         client,
         stream=settings.keys.scans,

@@ -126,6 +126,7 @@ class System:
             "CORESTREAM_LEASE_MS": str(self.setting.lease_ms),
             "CORESTREAM_MIN_FREE_BYTES": str(MIN_FREE_BYTES),
             "CORESTREAM_LOG_FORMAT": "json",
+            "CORESTREAM_KEEP_ORIGINALS": "true",  # what was accepted is compared with what came of it
             stand_in.VARIABLE: json.dumps(asdict(detection)),
             "PYTHONPATH": str(ROOT),
         }
