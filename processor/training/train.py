@@ -7,6 +7,7 @@ territory cell by cell, on crops; the head learns the volume, and to point at th
 
 import argparse
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +17,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if __name__ == "__main__":
+    # The shipped weights were trained without oneDNN: its kernels round otherwise, and training makes much of
+    # little. TensorFlow reads this when it is imported; `processor` has it on, for speed.
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+
 import tensorflow as tf
 
 from processor.detection.network import NORM_EPSILON, branch
