@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from corestream.console import ExitStatus, err, fail, out
-from corestream.folders import result_folders
-from pipeline.errors import ScanRefusedError
+from corestream.folders import result_folders, work_on_each
+
+if TYPE_CHECKING:  # SciPy takes a second
+    from processor.align_scan import AlignmentReport
 
 
 def align(
@@ -27,33 +28,20 @@ def align(
     """
     from processor.align_scan import align_scan  # noqa: PLC0415 - SciPy takes a second
 
-    refused = 0
-    for path, folder in zip(files, result_folders(files, output), strict=True):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with err.status(f"aligning {path.name}"):
-                report = align_scan(path, folder)
-        except ScanRefusedError as error:
-            refused += 1
-            if not any(folder.iterdir()):
-                folder.rmdir()
-            err.print(f"{path}: {error}", style="red", markup=False)
-        except OSError as error:
-            fail(f"{path}: {error}", ExitStatus.USAGE)
-        else:
-            how = report.alignment.method if report.alignment.applied else "already on the grid, not touched"
-            figures = ", ".join(
-                f"{name} {value:g}" for name, value in (report.alignment.quality or {}).items()
-            )
-            out.print(f"\n[bold]{escape(str(path))}[/]")
-            for name, value in (
-                ("alignment", how),
-                ("quality", figures),
-                ("", report.orientation_note),
-                *(("warning", warning) for warning in report.warnings),
-                ("files", f"{folder}/"),
-                ("", report.research_use_only),
-            ):
-                out.print(f"  [dim]{name:<9}[/] {escape(value)}")
-    if refused:
-        raise typer.Exit(ExitStatus.FAILED)
+    def work(path: Path, folder: Path) -> str:
+        return _text(align_scan(path, folder), folder)
+
+    work_on_each(files, result_folders(files, output), "aligning", work)
+
+
+def _text(report: AlignmentReport, folder: Path) -> str:
+    alignment = report.alignment
+    lines = (
+        ("alignment", alignment.method if alignment.applied else "already on the grid, not touched"),
+        ("quality", ", ".join(f"{name} {value:g}" for name, value in (alignment.quality or {}).items())),
+        ("", report.orientation_note),
+        *(("warning", warning) for warning in report.warnings),
+        ("files", f"{folder}/"),
+        ("", report.research_use_only),
+    )
+    return "\n".join(f"  [dim]{name:<9}[/] {escape(value)}" for name, value in lines)

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from corestream.console import ExitStatus, err, fail, out
-from corestream.folders import result_folders
+from corestream.console import ExitStatus, err, fail
+from corestream.folders import result_folders, work_on_each
 from corestream.job_text import report_text
 from corestream.verify import verify_report
-from pipeline.errors import ConfigurationError, ScanRefusedError
+from pipeline.errors import ConfigurationError
 
 ModelOption = Annotated[
     str, typer.Option(envvar="CORESTREAM_MODEL", help="A name (`corestream model list`) or a weights file.")
@@ -62,22 +62,10 @@ def detect(
             detector = load_detector(chosen)
     except ConfigurationError as error:
         fail(str(error), ExitStatus.USAGE)
-    refused = 0
-    for path, folder in zip(files, folders, strict=True):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with err.status(f"detecting {path.name}"):
-                detect_scan(path, folder, detector, model=chosen, job_id=None, scan_id=None)
-        except ScanRefusedError as error:
-            refused += 1
-            if not any(folder.iterdir()):
-                folder.rmdir()
-            err.print(f"{path}: {error}", style="red", markup=False)
-        except OSError as error:
-            fail(f"{path}: {error}", ExitStatus.USAGE)
-        else:
-            report = json.loads((folder / "report.json").read_bytes())
-            out.print(f"\n[bold]{escape(str(path))}[/]\n{report_text(report)}")
-            out.print(f"  files     {folder}/", markup=False)
-    if refused:
-        raise typer.Exit(ExitStatus.FAILED)
+
+    def work(path: Path, folder: Path) -> str:
+        detect_scan(path, folder, detector, model=chosen, job_id=None, scan_id=None)
+        report = json.loads((folder / "report.json").read_bytes())
+        return f"{report_text(report)}\n  files     {escape(str(folder))}/"
+
+    work_on_each(files, folders, "detecting", work)
