@@ -44,7 +44,7 @@ async def test_the_receipt_names_every_file_and_nothing_is_left(system: System) 
         assert answer.status == 200
         receipt = await answer.json()
     assert {file["path"]: file["sha256"] for file in receipt["files"]} == before
-    assert f"jobs/{job_id}/{scan_id}/scan.nii.gz" in before
+    assert f"jobs/{job_id}/{scan_id}/result/report.json" in before
     assert receipt["job_id"] == job_id
     assert list(system.storage.jobs.iterdir()) == []
     assert list(system.storage.feedback.iterdir()) == []
