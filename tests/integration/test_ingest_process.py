@@ -88,7 +88,7 @@ async def test_large_uploads_leave_memory_flat(
     uploads: dict[str, tuple[bytes, int]] = {
         "small": (good(), 202),
         "accepted": (good() + bytes(LARGE_BYTES), 202),
-        "refused": (nifti(voxels((9, 9, 9))) + bytes(LARGE_BYTES), 422),
+        "refused": (nifti(voxels((9, 9, 9, 2))) + bytes(LARGE_BYTES), 422),
         "bomb": (compressed(good() + bytes(3 * LARGE_BYTES)), 413),
     }
     peaks = {}

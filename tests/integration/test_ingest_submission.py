@@ -177,7 +177,7 @@ async def test_a_browser_is_led_to_its_jobs_page(serve: Serve, http: ClientSessi
         assert location.startswith("../jobs/")
     async with http.get(server.make_url("/api/jobs").join(URL(location))) as page:
         assert page.status == 200
-        assert "In line, at place 1." in await page.text()
+        assert "place 1 in line" in await page.text()
         assert "Content-Security-Policy" in page.headers
 
 
