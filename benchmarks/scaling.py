@@ -5,7 +5,8 @@ stand-in that sleeps takes its place (`tests.support.chaos.stand_in`), so that t
 
 1. Scans per second with 1, 2, 4 and 8 processors, each a process of its own, from the first start to the last
    end.
-2. What 50,000 waiting scans slow down: the acceptance of an upload, the status of a job, the numbers of the
+2. How long after the reply to an upload an idle processor's detection starts.
+3. What 50,000 waiting scans slow down: the acceptance of an upload, the status of a job, the numbers of the
    streams, and the rate of a processor, each beside the same with an empty line.
 """
 
@@ -208,6 +209,31 @@ async def latency_ms(work: Callable[[], Awaitable[object]]) -> float:
     return statistics.median(took)
 
 
+async def start_after_reply_ms(here: Place, url: str, content: bytes) -> float:
+    """Return the median time from the reply to an upload to the start of its detection, one at a time."""
+    took = []
+    async with aiohttp.ClientSession() as http:
+        with here.service(stand_in.__name__) as log:
+            await until(lambda: b"processor.ready" in log.read_bytes(), START_LIMIT_S)
+            for number in range(1, SAMPLES + 1):
+                await submit(http, url, content)
+                replied_at = time.time()
+                await until(lambda number=number: len(here.times()[1]) == number, START_LIMIT_S)  # type: ignore[misc]  # lambdas have no types
+                took.append(1000 * (here.times()[0][-1] - replied_at))
+    return statistics.median(took)
+
+
+async def submit(http: aiohttp.ClientSession, url: str, content: bytes) -> str:
+    """Submit a scan; returns where to ask for its job."""
+    form = aiohttp.FormData()
+    form.add_field("file", content, filename="scan.nii.gz")
+    async with http.post(f"{url}/api/jobs", data=form) as answer:
+        document = await answer.json()
+        if not answer.ok:
+            raise RuntimeError(document)
+        return str(document["status_url"])
+
+
 async def figures_of_line(here: Place, url: str, content: bytes) -> dict[str, float]:
     """Return what a long line could slow down: three latencies in ms, and a processor's scans per second."""
     client = connect(here.url)
@@ -215,21 +241,15 @@ async def figures_of_line(here: Place, url: str, content: bytes) -> dict[str, fl
     async with aiohttp.ClientSession() as http:
         status_urls = []
 
-        async def submit() -> None:
-            form = aiohttp.FormData()
-            form.add_field("file", content, filename="scan.nii.gz")
-            async with http.post(f"{url}/api/jobs", data=form) as answer:
-                document = await answer.json()
-                if not answer.ok:
-                    raise RuntimeError(document)
-                status_urls.append(document["status_url"])
+        async def send() -> None:
+            status_urls.append(await submit(http, url, content))
 
         async def ask() -> None:
             async with http.get(status_urls[-1]) as answer:
                 await answer.json()
 
         figures = {
-            "accept_ms": await latency_ms(submit),
+            "accept_ms": await latency_ms(send),
             "status_ms": await latency_ms(ask),
             "stats_ms": await latency_ms(jobs.read_streams),
         }
@@ -249,12 +269,19 @@ async def long_line(waiting: int, content: bytes) -> dict[str, Any]:
         ports = {"CORESTREAM_INGEST_PORT": str(port), "CORESTREAM_PUBLIC_URL": url}
         with here.service("ingest", settings=ports):
             await answering(f"{url}/readyz")
+            started_ms = await start_after_reply_ms(here, url, content)
             empty = await figures_of_line(here, url, content)
             print(f"filling the line with {waiting} scans ...", file=sys.stderr)
             await here.enqueue(waiting, content)
             full = await figures_of_line(here, url, content)
     ratios = {name: full[name] / empty[name] for name in empty}
-    return {"waiting": waiting, "empty": empty, "full": full, "ratio": ratios}
+    return {
+        "start_after_reply_ms": started_ms,
+        "waiting": waiting,
+        "empty": empty,
+        "full": full,
+        "ratio": ratios,
+    }
 
 
 def small_scan() -> bytes:
@@ -293,6 +320,7 @@ def print_table(result: dict[str, Any]) -> None:
     for processors, rate in result["scans_per_s"].items():
         print(f"{processors:<12}{rate:10.3f}{result['speed_up'][processors]:11.2f}")
     line = result["line"]
+    print(f"\nan idle processor starts {line['start_after_reply_ms']:.1f} ms after the reply (median)")
     print(f"\n{'':<14}{'empty line':>12}{'waiting':>10}{'ratio':>8}   ({line['waiting']} waiting)")
     for name, ratio in line["ratio"].items():
         print(f"{name:<14}{line['empty'][name]:12.2f}{line['full'][name]:10.2f}{ratio:8.2f}")
