@@ -94,7 +94,7 @@ def command(data: Path, *arguments: str, **environment: str) -> subprocess.Compl
         [sys.executable, "-m", "corestream", *arguments],
         env=os.environ | {"CORESTREAM_DATA_DIR": str(data)} | environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
         check=False,
     )

@@ -277,7 +277,7 @@ async def test_the_map_is_saved_as_it_lies_on_the_disk(
     """Compressed, and under a name that tells nothing of the patient."""
     async with visit(browser, viewer.result(job)) as opened:
         async with opened.page.expect_download() as saving:
-            await opened.page.get_by_role("link", name="Map NIfTI").click()
+            await opened.page.get_by_role("link", name="Saliency map", exact=True).click()
         saved = await saving.value
         scan_id = job.scans[0].scan_id
         assert saved.suggested_filename == f"corestream-{scan_id[:8]}-saliency.nii.gz"
