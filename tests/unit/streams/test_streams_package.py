@@ -32,7 +32,7 @@ def test_the_package_can_be_lifted_out() -> None:
     """It imports nothing of the project but itself, and the standard library, redis and structlog."""
     third_party = set()
     for path in PACKAGE.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 third_party.add(node.module or "")
             elif isinstance(node, ast.Import):
@@ -49,7 +49,7 @@ def test_every_rule_has_one_test_that_carries_its_number() -> None:
     ]
     tested = []
     for path in (ROOT / "tests" / "integration").rglob("test_*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 tested += re.findall(r"^Rule (\d+): ", ast.get_docstring(node) or "")
     assert listed == list(range(1, 25))
