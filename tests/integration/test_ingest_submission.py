@@ -343,7 +343,7 @@ async def test_of_an_upload_that_breaks_off_nothing_is_left(
     writer.transport.abort()
     await eventually(is_gone, within_s=5)
     await server.close()
-    assert "Traceback" not in capfd.readouterr().err
+    assert "Traceback" not in "".join(capfd.readouterr())
 
 
 async def test_while_redis_is_away_a_submission_is_refused_before_it_is_read(
