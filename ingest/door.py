@@ -14,9 +14,10 @@ from typing import BinaryIO
 from isal import igzip
 
 from ingest.dicom.child import converted
-from ingest.nifti import NIFTI1_BYTES, Layout, header_bytes, read_layout
+from ingest.nifti import Layout, header_bytes, read_layout
 from ingest.sniff import SNIFF_BYTES, is_dicom, is_zip
 from ingest.source import Source
+from pipeline.nifti.header import NIFTI1_BYTES
 from pipeline.web.problems import ProblemError
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from pipeline.web.problems import ProblemError
 
 
@@ -24,8 +22,3 @@ def inflated_too_large(limit_bytes: int) -> ProblemError:
         "received a longer one. Crop or resample it, "
         "or ask whoever runs this service to raise its limit.",
     )
-
-
-def times(lengths: Iterable[int]) -> str:
-    """Write the lengths of axes."""
-    return " × ".join(map(str, lengths))  # noqa: RUF001 - the multiplication sign is meant

@@ -1,17 +1,16 @@
 """Volumes from NIfTI files: read whole, with a known orientation, or refused in words.
 
-Field names are those of the NIfTI-1 and NIfTI-2 standards (https://nifti.nimh.nih.gov/). The file may come
-from anywhere: nothing of its header is believed before it is checked.
+The file may come from anywhere: nothing of its header is believed before `pipeline.nifti` has checked it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias, cast
+from typing import Any, BinaryIO, cast
 
 import nibabel as nib
 import numpy as np
@@ -19,19 +18,15 @@ import numpy.typing as npt
 from isal import igzip, isal_zlib
 
 from pipeline.errors import ScanRefusedError
+from pipeline.nifti.header import NIFTI1_BYTES, VolumeHeader, header_bytes, read_header
+from pipeline.nifti.refusals import times
 from processor.alignment.coarse import AIR_HU, HIGHEST_HU
-from processor.alignment.space import Affine, StoredVolume
-
-Header: TypeAlias = nib.Nifti1Header
-"""nibabel's NIfTI-2 header is a subclass of its NIfTI-1 header."""
+from processor.alignment.space import StoredVolume
 
 MOST_BYTES = 1 << 30
 """Of the voxels of one volume, in memory: 2000 slices of 512 x 512 in 16 bits."""
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_NIFTI1_BYTES, _NIFTI2_BYTES = 348, 540
-_MOST_OFFSET_BYTES = 1 << 24
-_SPACE_AXES = 3
 _CHUNK_BYTES = 1 << 24
 
 
@@ -94,13 +89,11 @@ def read_volume(path: Path) -> ScanVolume:
         file.seek(0)
         with _inflated(file) as content:
             header = _read_header(content)
-            shape = _space_shape(header)
-            affine, xform_code = _orientation(header)
-            stored = _read_voxels(header, shape, content)
-    slope, intercept = _scaling(header)
-    stored, warnings = _finite(stored, slope, intercept)
-    volume = StoredVolume(stored, slope, intercept, affine)
-    return ScanVolume(volume=volume, xform_code=xform_code, sha256=sha256, warnings=warnings)
+            stored = _read_voxels(header, content)
+    stored, warnings = _finite(stored, header.slope, header.intercept)
+    orientation = header.orientation
+    volume = StoredVolume(stored, header.slope, header.intercept, orientation.affine)
+    return ScanVolume(volume=volume, xform_code=orientation.xform_code, sha256=sha256, warnings=warnings)
 
 
 @contextmanager
@@ -125,95 +118,34 @@ def _inflated(file: BinaryIO) -> Iterator[BinaryIO]:
         ) from error
 
 
-def _read_header(content: BinaryIO) -> Header:
-    start = content.read(_NIFTI1_BYTES)
-    kind: type[Header]
-    if start[344:348] == b"n+1\0":
-        kind = nib.Nifti1Header
-    elif start[4:8] == b"n+2\0":
-        kind = nib.Nifti2Header
-        start += content.read(_NIFTI2_BYTES - _NIFTI1_BYTES)
-    else:
+def _read_header(content: BinaryIO) -> VolumeHeader:
+    """Read as far as the first voxel."""
+    block = content.read(NIFTI1_BYTES)
+    size = header_bytes(block)
+    if size is None:
         raise ScanRefusedError(
             code="not-nifti",
             title="Not a NIfTI file",
             detail="Expected one NIfTI volume (.nii or .nii.gz), received a file without its mark at the "
             "beginning. Convert the scan to NIfTI, dcm2niix does it for DICOM.",
         )
-    try:
-        header = kind(start)
-        _dtype(header)
-    except (nib.spatialimages.HeaderDataError, ValueError, KeyError) as error:
-        raise _header_invalid(str(error)) from error
-    offset = float(header["vox_offset"])
-    if not len(start) <= offset <= _MOST_OFFSET_BYTES:
-        raise _header_invalid(f"vox_offset {offset:g} does not lie behind the header")
-    content.read(int(offset) - len(start))
+    block += content.read(size - len(block))
+    if len(block) < size:
+        raise _incomplete(f"a header of {size:,} bytes", f"{len(block):,}")
+    header = read_header(block)
+    content.read(header.offset_bytes - size)
     return header
 
 
-def _dtype(header: Header) -> np.dtype[Any]:
-    dtype: np.dtype[Any] = np.dtype(header.get_data_dtype())
-    return dtype
-
-
-def _space_shape(header: Header) -> tuple[int, int, int]:
-    """Return the three lengths; further axes of length 1 are dropped."""
-    count = int(header["dim"][0])
-    lengths = [int(length) for length in header["dim"][1 : 1 + count]]
-    while len(lengths) > _SPACE_AXES and lengths[-1] == 1:
-        lengths.pop()
-    kind = _dtype(header).kind
-    if len(lengths) != _SPACE_AXES or kind not in "iuf":
-        received = f"{_times(lengths)} entries" + ("" if kind in "iuf" else " that are not real numbers")
-        raise ScanRefusedError(
-            code="not-a-volume",
-            title="Not one volume",
-            detail=f"Expected one 3-D volume of whole or real numbers, received {received}. Export a single "
-            "volume of the angiogram: no time series, no single slice, no colours.",
-        )
-    return lengths[0], lengths[1], lengths[2]
-
-
-def _orientation(header: Header) -> tuple[Affine, int]:
-    """Return the sform, or the qform where there is none, with its code."""
-    try:
-        sform, sform_code = header.get_sform(coded=True)
-        qform, qform_code = header.get_qform(coded=True)
-    except (ValueError, nib.spatialimages.HeaderDataError) as error:
-        raise _orientation_invalid(str(error)) from error
-    if sform is None and qform is None:
-        raise ScanRefusedError(
-            code="orientation-unknown",
-            title="Orientation unknown",
-            detail="Expected sform_code or qform_code above 0, received a header with neither. Without it "
-            "left and right can only be guessed. Convert the scan again from DICOM with dcm2niix.",
-        )
-    for name, form in (("sform", sform), ("qform", qform)):
-        if form is not None and not (np.isfinite(form).all() and np.linalg.matrix_rank(form) == len(form)):
-            raise _orientation_invalid(f"a {name} that is singular or not finite")
-    if sform is None:
-        return np.asarray(qform, dtype=np.float64), int(qform_code)
-    if qform is not None and (sform[0, :3] @ qform[0, :3] <= 0 or np.linalg.det(sform @ qform) <= 0):
-        raise ScanRefusedError(
-            code="orientation-contradictory",
-            title="Left and right contradictory",
-            detail="Expected sform and qform to agree about left and right, received a header in which they "
-            "do not. Left and right must be certain: export the scan again with one orientation.",
-        )
-    return np.asarray(sform, dtype=np.float64), int(sform_code)
-
-
-def _read_voxels(header: Header, shape: tuple[int, int, int], content: BinaryIO) -> npt.NDArray[Any]:
+def _read_voxels(header: VolumeHeader, content: BinaryIO) -> npt.NDArray[Any]:
     """Read the voxels, which are the rest of the file."""
-    dtype = _dtype(header)
-    size = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    size = header.data_bytes
     if size > MOST_BYTES:
         raise ScanRefusedError(
             code="inflated-too-large",
             title="Scan too large",
-            detail=f"Expected at most {MOST_BYTES:,} bytes of voxels, received {_times(shape)} voxels, which "
-            f"take {size:,}. Export the head alone, as 16-bit Hounsfield units.",
+            detail=f"Expected at most {MOST_BYTES:,} bytes of voxels, received {times(header.shape)} voxels, "
+            f"which take {size:,}. Export the head alone, as 16-bit Hounsfield units.",
         )
     buffer, read = np.empty(size, np.uint8), 0
     while read < size:
@@ -223,16 +155,10 @@ def _read_voxels(header: Header, shape: tuple[int, int, int], content: BinaryIO)
         buffer[read : read + len(chunk)] = np.frombuffer(chunk, np.uint8)
         read += len(chunk)
     content.read(1)  # a gzip file's checksum is looked at when its end is met
-    voxels: npt.NDArray[Any] = buffer.view(dtype).reshape(shape, order="F")
-    if not dtype.isnative:
-        voxels = voxels.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    voxels: npt.NDArray[Any] = buffer.view(header.dtype).reshape(header.shape, order="F")
+    if not header.dtype.isnative:
+        voxels = voxels.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
     return voxels
-
-
-def _scaling(header: Header) -> tuple[float, float]:
-    """Return slope and intercept; the standard reads a slope of 0 as no scaling."""
-    slope, intercept = header.get_slope_inter()
-    return (1.0, 0.0) if slope is None else (float(slope), float(intercept))
 
 
 def _finite(
@@ -251,31 +177,10 @@ def _finite(
     return stored, (f"{odd:,} voxels were not finite numbers; NaN was read as air ({AIR_HU:g} HU).",)
 
 
-def _times(lengths: Iterable[int]) -> str:
-    return " × ".join(map(str, lengths))  # noqa: RUF001 - the multiplication sign is meant
-
-
 def _incomplete(expected: str, received: str) -> ScanRefusedError:
     return ScanRefusedError(
         code="scan-incomplete",
         title="Scan incomplete",
         detail=f"Expected {expected}, received {received}. The file was cut off on its way, or its header is "
         "wrong: copy or export the scan again.",
-    )
-
-
-def _header_invalid(reason: str) -> ScanRefusedError:
-    return ScanRefusedError(
-        code="header-invalid",
-        title="Header damaged",
-        detail=f"Expected a valid NIfTI header, received one that is not: {reason}. Export the scan again.",
-    )
-
-
-def _orientation_invalid(received: str) -> ScanRefusedError:
-    return ScanRefusedError(
-        code="orientation-invalid",
-        title="Orientation matrix invalid",
-        detail=f"Expected a finite, invertible orientation matrix, received {received}. "
-        "Convert the scan again from DICOM with dcm2niix.",
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.dicom.images import Slice
-from ingest.refusals import times
+from pipeline.nifti.refusals import times
 from pipeline.web.problems import ProblemError
 
 _MAX_OFF_LINE_MM = 0.1

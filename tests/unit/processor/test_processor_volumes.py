@@ -171,7 +171,7 @@ def test_more_than_one_volume_is_refused(tmp_path: Path, hu: Voxels) -> None:
 def test_voxels_that_are_not_real_are_refused(tmp_path: Path, hu: Voxels) -> None:
     """Complex numbers have no Hounsfield units."""
     image = untyped.Nifti1Image(hu.astype(np.complex64), GRID_AFFINE)
-    assert refused(saved(tmp_path / "scan", image)).failure.code == "not-a-volume"
+    assert refused(saved(tmp_path / "scan", image)).failure.code == "datatype-unsupported"
 
 
 def _codes(header: Header) -> None:
@@ -209,9 +209,9 @@ def _dimensions(header: Header) -> None:
         (_singular, "orientation-invalid"),
         (_nan, "orientation-invalid"),
         (_mirrored, "orientation-contradictory"),
-        (_datatype, "header-invalid"),
-        (_offset, "header-invalid"),
-        (_dimensions, "header-invalid"),
+        (_datatype, "datatype-unsupported"),
+        (_offset, "voxel-offset-invalid"),
+        (_dimensions, "dimensions-invalid"),
     ],
 )
 def test_a_header_that_cannot_be_believed_is_refused(

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.refusals import invalid
-from pipeline.web.problems import ProblemError
+from pipeline.errors import ScanRefusedError
+from pipeline.nifti.refusals import invalid
 
-Header = nib.Nifti1Header
+Header: TypeAlias = nib.Nifti1Header
 """nibabel's NIfTI-2 header is a subclass of its NIfTI-1 header."""
 
 _ROUNDING = 1e-5
 """What float32 arithmetic may add to 1, or leave of 0."""
 
 
-def read_affine(header: Header) -> NDArray[np.float64]:
-    """Return the (4, 4) voxel-to-world matrix, RAS millimetres: the sform where there is one, as nibabel.
+@dataclass(frozen=True)
+class Orientation:
+    """Where the voxels lie.
+
+    Attributes:
+        affine: (4, 4), voxel space to world space, RAS millimetres.
+        xform_code: NIfTI's code of that world space (1 scanner, 2 aligned, 3 Talairach, 4 MNI152).
+    """
+
+    affine: NDArray[np.float64]
+    xform_code: int
+
+
+def read_orientation(header: Header) -> Orientation:
+    """Return what the sform says where there is one, else what the qform says, as nibabel.
 
     Raises:
-        ProblemError: There is none, it is impossible, or the two forms contradict each other.
+        ScanRefusedError: There is neither, one is impossible, or the two contradict each other.
     """
     sform = _sform(header) if header["sform_code"] > 0 else None
     qform = _qform(header) if header["qform_code"] > 0 else None
@@ -35,9 +50,9 @@ def read_affine(header: Header) -> NDArray[np.float64]:
             "Left and right must be certain: export the scan again with one orientation.",
         )
     if sform is not None:
-        return sform
+        return Orientation(sform, int(header["sform_code"]))
     if qform is not None:
-        return qform
+        return Orientation(qform, int(header["qform_code"]))
     raise invalid(
         "orientation-unknown",
         "Orientation unknown",
@@ -82,7 +97,7 @@ def _is_singular(affine: NDArray[np.float64]) -> bool:
     return bool((lengths == 0).any() or abs(np.linalg.det(affine[:3, :3] / lengths)) < _ROUNDING)
 
 
-def _orientation_invalid(form: str, received: str) -> ProblemError:
+def _orientation_invalid(form: str, received: str) -> ScanRefusedError:
     return invalid(
         "orientation-invalid",
         "Orientation matrix invalid",
