@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 
 from processor.alignment.space import Mask, resample
 from processor.alignment.template import load_template
-from processor.detection.drawing import AMBER, FAINT, INK, LETTERS, PAPER, font, label, wrap
+from processor.detection.drawing import AMBER, FAINT, INK, LETTERS, PAPER, font, label, palette, wrap
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
 
 PLANES_MM = ((20, 45), (-40, 5), (-25, 25))
@@ -28,6 +28,8 @@ _ENLARGED = 2
 _TILE = (366, 366)
 _GAP, _MARGIN, _LINE_HEIGHT, _HEADER_HEIGHT = 6, 28, 26, 70
 _OUTLINE = (64, 224, 160)
+_GRAYS = 120
+"""Of the window of 140 HU; the eye tells fewer apart in noise."""
 _ENDS = ({"left": "R", "right": "L"}, {"left": "R", "right": "L"}, {"left": "P", "right": "A"})
 """Letters at the sides of the axial, coronal and sagittal planes."""
 
@@ -63,18 +65,19 @@ def alignment_png(volume_hu: npt.NDArray[Any], notes: Sequence[str], warning: st
         y += _LINE_HEIGHT
     draw.text((_MARGIN, y + 4), warning, AMBER, font(22))
     file = io.BytesIO()
-    page.quantize(128, dither=Image.Dither.NONE).save(file, "PNG", compress_level=4)
+    reduced = page.quantize(palette=palette(_GRAYS, np.array([_OUTLINE])), dither=Image.Dither.NONE)
+    reduced.save(file, "PNG", compress_level=4)
     return file.getvalue()
 
 
 def _tile(volume_hu: npt.NDArray[Any], axis: int, index: int) -> Image.Image:
     """Return one plane with the outline, in the middle of a tile."""
     low, high = _WINDOW_HU
-    plane = _upright(np.take(volume_hu, index, axis=axis))
+    plane = _upright(np.moveaxis(volume_hu, axis, 0)[index])
     gray = ((np.clip(plane, low, high).astype(np.float32) - low) * (255 / (high - low))).astype(np.uint8)
     size = (gray.shape[1] * _ENLARGED, gray.shape[0] * _ENLARGED)
     picture = Image.fromarray(gray).resize(size, Image.Resampling.BILINEAR).convert("RGB")
-    brain = _upright(np.take(_grid_brain(), index, axis=axis)).repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
+    brain = _upright(np.moveaxis(_grid_brain(), axis, 0)[index]).repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
     pixels = np.array(picture)
     pixels[_outline(brain)] = _OUTLINE
     tile = Image.new("RGB", _TILE, (0, 0, 0))

@@ -1,9 +1,10 @@
-"""From a scan onto the grid, and from the grid back onto the scan: one linear interpolation each."""
+"""From a scan onto the grid, and from the grid back onto the scan: at most one linear interpolation each."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 
@@ -39,6 +40,9 @@ def onto_scan(levels: Floats, to_voxel: Affine, shape: tuple[int, int, int]) -> 
     Returns:
         ndarray: Of that shape, whole numbers 0 ... 100, 0 outside of the grid.
     """
+    turned = _turned(levels, to_voxel)
+    if turned is not None and turned.shape == shape:
+        return turned.astype(np.uint8)
     on_scan = np.zeros(shape, np.uint8, order="F")  # as NIfTI stores it; untouched pages take no memory
     box = _box(levels, to_voxel, shape)
     if box is None:
@@ -49,6 +53,16 @@ def onto_scan(levels: Floats, to_voxel: Affine, shape: tuple[int, int, int]) -> 
     part = resample(levels, from_box, (i, j, k), outside=0)
     on_scan[low[0] : high[0], low[1] : high[1], low[2] : high[2]] = np.rint(part, out=part)
     return on_scan
+
+
+def _turned(levels: Floats, to_voxel: Affine) -> Floats | None:
+    """Return a map whose axes are swapped and reversed as an affine says, None if that does more."""
+    axes = nib.orientations.io_orientation(to_voxel)
+    back = nib.orientations.inv_ornt_aff(axes, levels.shape)
+    if not np.array_equal(to_voxel @ back, np.eye(4)):
+        return None
+    turned: Floats = nib.orientations.apply_orientation(levels, axes)
+    return turned
 
 
 def _box(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
-from PIL import ImageDraw, ImageFont
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
 
 PAPER = (13, 15, 18)
 INK = (238, 240, 242)
@@ -44,3 +47,17 @@ def wrap(text: str, width: int, size: int = LETTERS) -> list[str]:
         else:
             lines[-1] = longer
     return lines
+
+
+def palette(grays: int, colours: npt.NDArray[Any]) -> Image.Image:
+    """Return a palette to reduce a page to: finding the best one for a page takes ten times as long.
+
+    Args:
+        grays: How many, from black to white.
+        colours: (N, 3), besides them and the shades of amber letters; in all at most 256.
+    """
+    shades = np.linspace(0, 255, grays)[:, None].repeat(3, axis=1)
+    amber = np.linspace(PAPER, AMBER, 5)[1:]
+    reduced = Image.new("P", (1, 1))
+    reduced.putpalette(np.rint(np.concatenate([shades, colours, amber])).astype(np.uint8).tobytes())
+    return reduced

@@ -16,7 +16,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from processor.detection.drawing import AMBER, FAINT, INK, LETTERS, PAPER, SMALL_LETTERS, font, label, wrap
+from processor.detection.drawing import (
+    AMBER,
+    FAINT,
+    INK,
+    LETTERS,
+    PAPER,
+    SMALL_LETTERS,
+    font,
+    label,
+    palette,
+    wrap,
+)
 from processor.detection.grid import GRID_SHAPE, Volume
 from processor.detection.preprocessing import WINDOW_HU
 from processor.detection.saliency import FULL_SCALE, Voxel
@@ -208,23 +219,19 @@ def _encode(page: Image.Image) -> bytes:
     """Return a PNG of at most `MOST_BYTES`: of a palette, and on a noisy scan of one with fewer grays."""
     for grays in _GRAYS:
         file = io.BytesIO()
-        palette = _page_palette(grays)
-        page.quantize(palette=palette, dither=Image.Dither.NONE).save(file, "PNG", compress_level=_PNG_LEVEL)
+        reduced = page.quantize(palette=_page_palette(grays), dither=Image.Dither.NONE)
+        reduced.save(file, "PNG", compress_level=_PNG_LEVEL)
         if file.tell() <= MOST_BYTES:
             break
     return file.getvalue()
 
 
 @cache
-def _page_palette(count: int) -> Image.Image:
-    """Return the picture's colours: so many grays, the map's colours over coarser ones, amber."""
+def _page_palette(grays: int) -> Image.Image:
+    """Return the picture's colours: so many grays, and the map's colours over coarser ones."""
     colours, opacity = _palette()
     levels = np.linspace(LEAST_SHOWN, FULL_SCALE, 10).astype(int)
     alpha = opacity[levels][:, None, None]
     under = np.linspace(0, 255, 13)[None, :, None]
     over = (under * (1 - alpha) + colours[levels][:, None] * alpha).reshape(-1, 3)
-    amber = np.linspace(PAPER, AMBER, 5)[1:]
-    grays = np.linspace(0, 255, count)[:, None].repeat(3, axis=1)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(np.rint(np.concatenate([grays, over, amber])).astype(np.uint8).tobytes())
-    return palette
+    return palette(grays, over)

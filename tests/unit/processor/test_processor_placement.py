@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,24 @@ def test_a_point_goes_from_map_to_scan_and_back_within_half_a_millimetre(
     assert np.linalg.norm(transform(to_scan, on_grid[None])[0] - on_scan) < 0.5
     assert np.linalg.norm(transform(to_grid, on_scan[None])[0] - on_grid) < 0.5
     assert abs(int(native.max()) - int(levels.max())) <= 5
+
+
+@pytest.mark.parametrize("axes", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+def test_on_a_scan_that_came_on_the_grid_the_map_is_the_same_voxel_for_voxel(
+    axes: tuple[int, ...], signs: tuple[int, ...]
+) -> None:
+    """Along whichever axes its file runs, each voxel of the grid is where the affine puts it."""
+    from_grid = nib.orientations.inv_ornt_aff(np.array(list(zip(axes, signs, strict=True))), GRID_SHAPE)
+    from_grid = np.linalg.inv(from_grid)
+    levels = np.random.default_rng(7).integers(0, 101, GRID_SHAPE).astype(np.float32)
+    shape = [0, 0, 0]
+    for length, axis in zip(GRID_SHAPE, axes, strict=True):
+        shape[axis] = length
+    native = onto_scan(levels, from_grid, (shape[0], shape[1], shape[2]))
+    voxels = np.random.default_rng(8).integers(0, GRID_SHAPE, (1000, 3))
+    there = np.rint(transform(from_grid, voxels)).astype(int)
+    np.testing.assert_array_equal(native[tuple(there.T)], levels[tuple(voxels.T)])
 
 
 def test_what_lies_outside_of_the_scan_is_left_out_of_its_map(placed: PlacedScan) -> None:
