@@ -126,7 +126,7 @@ async def test_a_scan_is_submitted_by_keyboard_alone(
         await page.wait_for_selector('html[data-upload="ready"]', state="attached")
         await page.keyboard.press("Tab")
         assert await page.evaluate("document.activeElement.textContent") == "Skip to content"
-        async with page.expect_file_chooser() as chosen:  # the browser takes a moment to begin to watch for it
+        async with page.expect_file_chooser() as chosen:  # watched for before the keys arrive
             while await page.evaluate("document.activeElement.id") != "choose":
                 await page.keyboard.press("Tab")
             await page.keyboard.press("Enter")
