@@ -10,8 +10,13 @@ local function note(timeline, at, what, scan_id)
   redis.call('XADD', timeline, 'MAXLEN', '~', 1000, '*', 'at', at, 'what', what, 'scan_id', scan_id)
   redis.call('PUBLISH', timeline, what)
 end
-local function in_line(stream, entry)
-  return entry and #redis.call('XRANGE', stream, entry, entry) > 0
+-- Looks at whose the entry is: a stream that was deleted may give an id anew within the same millisecond.
+local function in_line(stream, entry, id)
+  local found = entry and redis.call('XRANGE', stream, entry, entry)[1]
+  for _, text in ipairs(found and found[2] or {}) do
+    if text == id then return true end
+  end
+  return false
 end
 local function wait_in_line(line, job, scan_id, entry)
   redis.call('HSET', job, scan_id .. ':state', 'waiting', scan_id .. ':entry', entry,
@@ -57,7 +62,7 @@ for _, scan in ipairs(plan.scans) do
     redis.call('HSET', job, scan.scan_id .. ':retries', scan.retries)
   end
   local entry = redis.call('HGET', job, scan.scan_id .. ':entry')
-  if state == 'done' or state == 'failed' or in_line(scans, entry) then
+  if state == 'done' or state == 'failed' or in_line(scans, entry, scan.scan_id) then
     -- in order
   elseif scan.outcome then
     redis.call('HSET', job, field, scan.outcome)
@@ -75,7 +80,7 @@ if redis.call('HGET', job, 'state') == 'open' and redis.call('HGET', job, 'remai
 end
 if redis.call('HGET', job, 'state') == 'finished' and plan.mail == 'pending'
    and redis.call('HGET', job, 'mail') == 'pending'
-   and not in_line(results, redis.call('HGET', job, 'announcement')) then
+   and not in_line(results, redis.call('HGET', job, 'announcement'), plan.job_id) then
   announce(job, results, plan.finished)
 end
 redis.call('EXPIREAT', job, plan.forget_at)
@@ -129,7 +134,7 @@ local job, timeline, scans, line = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local scan_id = ARGV[1]
 local state = redis.call('HGET', job, scan_id .. ':state')
 if state == 'done' then return {'done'} end
-if in_line(scans, redis.call('HGET', job, scan_id .. ':entry')) then return {'in line'} end
+if in_line(scans, redis.call('HGET', job, scan_id .. ':entry'), scan_id) then return {'in line'} end
 local entry = put_back()
 if state == 'failed' then reopen(job, scan_id, ARGV[3]) end
 wait_in_line(line, job, scan_id, entry)

@@ -81,6 +81,7 @@ class Jobs:
         receipt = storage.read_mail_receipt(job.job_id)
         mail: MailState = receipt.state if receipt else "pending" if job.email else "none"
         plan = {
+            "job_id": job.job_id,
             "at": to_text(now()),
             "created_at": to_text(job.created_at),
             "forget_at": int(job.expires_at.timestamp()) + _FORGET_AFTER_S,

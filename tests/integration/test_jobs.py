@@ -271,6 +271,20 @@ async def test_a_scan_put_back_in_line_goes_to_its_end(client: Redis, jobs: Jobs
     assert state.scans[first.scans[0].scan_id].number == 3
 
 
+async def test_an_entry_of_another_scan_under_the_same_id_is_no_place_in_line(
+    client: Redis, jobs: Jobs, storage: Storage
+) -> None:
+    """A stream that is deleted may give the same id again within the same millisecond."""
+    first, second = submit(storage, scans=1), submit(storage, scans=1)
+    await jobs.enqueue(second, storage)
+    ((_, event_of_second),) = await entries(client, KEYS.scans)
+    await jobs.enqueue(first, storage)
+    _, (entry_of_first, _) = await entries(client, KEYS.scans)
+    await client.delete(KEYS.scans)
+    await client.xadd(KEYS.scans, event_of_second, id=entry_of_first)  # type: ignore[arg-type]  # dict is invariant
+    assert await jobs.enqueue(first, storage) == 1
+
+
 async def test_the_timeline_tells_what_happened(client: Redis, jobs: Jobs, storage: Storage) -> None:
     """Every step of a job is noted once, in order."""
     job = submit(storage, scans=1, email="reader@hospital.example")
