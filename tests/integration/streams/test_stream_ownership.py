@@ -7,11 +7,21 @@ import asyncio
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from pipeline.streams import Delivery, Effect, Reason, ensure_group, publish, wait_until_ready
+from pipeline.streams import (
+    Delivery,
+    Effect,
+    Ended,
+    Observation,
+    Reason,
+    ensure_group,
+    publish,
+    wait_until_ready,
+)
 from pipeline.streams.reader import Reader
 from pipeline.streams.scripts import FROM_START, Scripts
 from tests.support.redis_server import RedisServer
 from tests.support.stream_bench import DEAD, GROUP, STREAM, Bench
+from tests.support.waiting import eventually
 
 EFFECT = Effect("redis.call('INCR', KEYS[1])", ("effects",))
 
@@ -89,6 +99,39 @@ async def test_a_lease_is_renewed_by_its_owner_alone_and_counts_nothing(stream_b
     (pending,) = await stream_bench.client.xpending_range(STREAM, GROUP, "-", "+", 10)
     assert (pending["consumer"], pending["times_delivered"]) == ("second", 2)
     assert await scripts.renew(owner)
+
+
+@pytest.mark.parametrize("answer", ["an effect", "an error"])
+async def test_a_handler_that_does_not_heed_the_end_of_its_lease_is_lost_all_the_same(
+    stream_bench: Bench, answer: str
+) -> None:
+    """Whatever it makes of its cancellation nothing is written, and the next delivery runs as ever."""
+    running = asyncio.Event()
+    seen: list[Observation] = []
+
+    async def stubborn(delivery: Delivery) -> Effect:
+        if "first" in delivery.fields:
+            running.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if answer == "an error":
+                    raise ZeroDivisionError from None
+        return Effect("redis.call('RPUSH', KEYS[1], ARGV[1])", ("effects",), (delivery.entry_id,))
+
+    async def ended(count: int) -> bool:
+        return sum(isinstance(each, Ended) for each in seen) == count
+
+    consumer = stream_bench.consumer(handler=stubborn, observers=(seen.append,))
+    async with stream_bench.consuming(consumer):
+        await stream_bench.add(first="yes")
+        await running.wait()
+        await stream_bench.client.flushall()
+        await eventually(lambda: ended(1), within_s=5)
+        second = await stream_bench.add(second="yes")
+        await eventually(lambda: ended(2), within_s=5)
+    assert [each.outcome for each in seen if isinstance(each, Ended)] == ["lost", "finished"]
+    assert await stream_bench.client.lrange("effects", 0, -1) == [second]
 
 
 async def test_after_an_outage_the_living_have_half_a_lease_to_renew(

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from pipeline.streams import Delivery, Effect
 from pipeline.streams.scripts import HANDED_BACK, Scripts
 from tests.support.stream_bench import GROUP, STREAM, Bench
 
@@ -41,6 +42,31 @@ async def test_a_stop_lets_running_handlers_finish_within_the_grace(stream_bench
     assert await stream_bench.finished() == [first]
     assert len(await stream_bench.starts(first)) == 1
     assert await stream_bench.starts(second) == []
+
+
+@pytest.mark.parametrize("answer", ["an effect", "an error"])
+async def test_a_handler_that_does_not_heed_a_stop_is_handed_back_uncounted(
+    stream_bench: Bench, answer: str
+) -> None:
+    """What it makes of its cancellation says nothing of the entry: the next start is the first again."""
+    running = asyncio.Event()
+
+    async def stubborn(_: Delivery) -> Effect:
+        running.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if answer == "an error":
+                raise ZeroDivisionError from None
+        return Effect.none()
+
+    entry_id = await stream_bench.add(number="1")
+    async with stream_bench.consuming(stream_bench.consumer(handler=stubborn)):
+        await running.wait()
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+    assert [count for count, _ in await stream_bench.starts(entry_id)] == [1]
+    assert await stream_bench.finished() == [entry_id]
 
 
 async def test_a_consumer_that_stops_leaves_no_name_behind(stream_bench: Bench) -> None:
