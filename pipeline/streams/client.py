@@ -71,7 +71,7 @@ async def why_unavailable(client: Redis) -> str | None:
         async with asyncio.timeout(PING_TIMEOUT_S):
             await client.ping()
     except (RedisError, OSError) as error:
-        return f"Expected Redis to answer, but: {str(error) or 'it is silent'}."
+        return f"Expected Redis to answer, but: {str(error).rstrip('.') or 'it is silent'}."
     return None
 
 
