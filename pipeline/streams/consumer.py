@@ -170,7 +170,7 @@ class Consumer:
         started = time.monotonic()
         with structlog.contextvars.bound_contextvars(**self._named(delivery)):
             tell(self._observers, Delivered(delivery))
-            async with held(self._scripts, delivery, self._lease_ms) as lease:
+            with held(self._scripts, delivery, self._lease_ms) as lease:
                 try:
                     end = await self._attempt(lease, delivery)
                 except LeaseLostError:

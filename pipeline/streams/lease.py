@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import structlog
@@ -29,8 +29,15 @@ class Lease:
     While Redis is away the lease is kept: nobody else can claim either.
     """
 
-    def __init__(self, losing: asyncio.Task[None]) -> None:
-        self._losing = losing
+    def __init__(self, scripts: Scripts, delivery: Delivery, lease_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._scripts = scripts
+        self._delivery = delivery
+        self._lease_s = lease_s
+        self._lost: asyncio.Future[Any] = loop.create_future()
+        self._renewing: asyncio.Task[None] | None = None
+        # Most deliveries of a short job end before a renewal is due, and a timer costs less than a task.
+        self._due = loop.call_later(lease_s / RENEWALS_PER_LEASE, self._begin_to_renew)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Return what `work` returns; cancel it when the lease is lost or this task is cancelled.
@@ -43,7 +50,7 @@ class Lease:
         """
         working = asyncio.create_task(work)
         try:
-            await asyncio.wait({working, self._losing}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({working, self._lost}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 raise LeaseLostError
         finally:
@@ -54,25 +61,33 @@ class Lease:
             raise RuntimeError("Expected the handler to return or raise an error, it cancelled itself.")
         return working.result()
 
+    def end(self) -> None:
+        """Renew no more."""
+        self._due.cancel()
+        if self._renewing:
+            self._renewing.cancel()  # not awaited: a renewal on its way checks the owner like any other
 
-@contextlib.asynccontextmanager
-async def held(scripts: Scripts, delivery: Delivery, lease_ms: int) -> AsyncIterator[Lease]:
+    def _begin_to_renew(self) -> None:
+        self._renewing = asyncio.create_task(self._renew_until_lost())
+        self._renewing.add_done_callback(lambda _: self._lost.set_result(None))
+
+    async def _renew_until_lost(self) -> None:
+        while True:
+            try:
+                if not await self._scripts.renew(self._delivery):
+                    return
+                delay_s = self._lease_s / RENEWALS_PER_LEASE
+            except (RedisError, OSError) as error:
+                delay_s = self._lease_s / RETRIES_PER_LEASE
+                log.warning("lease.not_renewed", entry_id=self._delivery.entry_id, error=str(error))
+            await asyncio.sleep(delay_s)
+
+
+@contextlib.contextmanager
+def held(scripts: Scripts, delivery: Delivery, lease_ms: int) -> Iterator[Lease]:
     """Renew `delivery` every third of a lease until the block is left."""
-    losing = asyncio.create_task(_renew_until_lost(scripts, delivery, lease_ms / 1000))
+    lease = Lease(scripts, delivery, lease_ms / 1000)
     try:
-        yield Lease(losing)
+        yield lease
     finally:
-        losing.cancel()  # not awaited: a renewal on its way to Redis checks the owner like any other
-
-
-async def _renew_until_lost(scripts: Scripts, delivery: Delivery, lease_s: float) -> None:
-    delay_s = lease_s / RENEWALS_PER_LEASE
-    while True:
-        await asyncio.sleep(delay_s)
-        try:
-            if not await scripts.renew(delivery):
-                return
-            delay_s = lease_s / RENEWALS_PER_LEASE
-        except (RedisError, OSError) as error:
-            delay_s = lease_s / RETRIES_PER_LEASE
-            log.warning("lease.not_renewed", entry_id=delivery.entry_id, error=str(error))
+        lease.end()
