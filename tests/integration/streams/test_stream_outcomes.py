@@ -61,7 +61,7 @@ async def test_a_permanent_error_is_dead_lettered_at_once(stream_bench: Bench) -
 @pytest.mark.parametrize("kind", ["transient", "bug"])
 async def test_a_retry_is_delayed_without_sleeping(stream_bench: Bench, kind: str) -> None:
     """Rule 11: an entry rests for its back-off (1/16 lease, doubling), and its slot is free meanwhile."""
-    stream_bench.lease_ms = 1600
+    stream_bench.lease_ms = 3200
     entry_id = await stream_bench.add(**{"raise": kind, "until": "2"})
     async with stream_bench.consuming(stream_bench.consumer()):
         await stream_bench.until_started(entry_id)
@@ -70,9 +70,9 @@ async def test_a_retry_is_delayed_without_sleeping(stream_bench: Bench, kind: st
     first, second, third = await stream_bench.started_at(entry_id)
     (meanwhile,) = await stream_bench.started_at(other)
     assert meanwhile < second
-    # A back-off of 0.1 and of 0.2 s; then a sweep, every 0.32 s, finds the entry.
-    assert 0.1 <= second - first <= 0.1 + 0.32 + SLACK_S
-    assert 0.2 <= third - second <= 0.2 + 0.32 + SLACK_S
+    # A back-off of 0.2 and of 0.4 s; then a sweep, every 0.64 s, finds the entry.
+    assert 0.2 <= second - first <= 0.2 + 0.64 + SLACK_S < stream_bench.lease_s
+    assert 0.4 <= third - second <= 0.4 + 0.64 + SLACK_S < stream_bench.lease_s
     assert [count for count, _ in await stream_bench.starts(entry_id)] == [1, 2, 3]
     assert await stream_bench.finished() == [other, entry_id]
 
