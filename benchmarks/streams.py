@@ -5,6 +5,7 @@ its own (`.local/peers/`, made at the first run), on a Redis of its own with an 
 A job pushes one line to Redis when it starts, so all pay the same for being measured. What is measured:
 
 - jobs/s: from the first start to the last, all jobs waiting before the worker starts, one at a time and ten.
+- CPU ms: what the worker's processes spend on each of these jobs, which a busy machine distorts less.
 - pick-up: from sending to the start, one job at a time on an idle worker that runs up to ten.
 - recovery: two idle workers, SIGKILL of the one that runs a job of three seconds; until it runs again.
 - memory: what Redis holds for each of 10,000 waiting jobs.
@@ -182,6 +183,16 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def cpu_s(process: subprocess.Popen[bytes]) -> float:
+    """Return the CPU-seconds of a process and all it has started, those that have ended too."""
+    ticks = 0
+    for pid in [process.pid, *descendants(process.pid)]:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+            ticks += sum(map(int, fields[11:15]))  # its own, and those of children that it has waited for
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def until(condition: Any, limit_s: float) -> bool:  # noqa: ANN401 - anything that can be called
     """Wait for a condition; return whether it came true in time."""
     deadline = time.monotonic() + limit_s
@@ -203,15 +214,18 @@ def bench_of(peer: Peer) -> Iterator[Bench]:
             bench.close()
 
 
-def jobs_per_s(peer: Peer, concurrency: int) -> float:
-    """Return the rate at which waiting jobs are started."""
+def throughput(peer: Peer, concurrency: int) -> tuple[float, float]:
+    """Return how many waiting jobs are started in a second, and the CPU milliseconds that each takes."""
     with bench_of(peer) as bench:
         bench.send(peer.jobs)
-        with bench.worker(concurrency):
+        with bench.worker(concurrency) as worker:
             until(lambda: bench.started(1), PATIENCE_S)
+            spent_s, done = cpu_s(worker), int(bench.client.llen(STARTED))
             until(lambda: bench.started(peer.jobs), THROUGHPUT_LIMIT_S)
+            spent_s, done = cpu_s(worker) - spent_s, int(bench.client.llen(STARTED)) - done
         at = sorted(at for _, at, _, _ in bench.starts())
-        return (len(at) - 1) / (at[-1] - at[0]) if len(at) > 1 else 0.0
+    rate = (len(at) - 1) / (at[-1] - at[0]) if len(at) > 1 else 0.0
+    return rate, 1000 * spent_s / max(done, 1)
 
 
 def pick_up_ms(peer: Peer) -> tuple[float, float]:
@@ -293,10 +307,14 @@ def measure(peers: Sequence[Peer], rounds: int, recovery_limit_s: float) -> dict
     for number in range(rounds):
         for peer in peers:
             print(f"round {number + 1} of {rounds}: {peer.name}", file=sys.stderr)
+            rate_1, cpu_ms_1 = throughput(peer, 1)
+            rate_10, cpu_ms_10 = throughput(peer, 10)
             p50, p99 = pick_up_ms(peer)
             figures = {
-                "jobs_per_s_1": jobs_per_s(peer, 1),
-                "jobs_per_s_10": jobs_per_s(peer, 10),
+                "jobs_per_s_1": rate_1,
+                "jobs_per_s_10": rate_10,
+                "cpu_ms_1": cpu_ms_1,
+                "cpu_ms_10": cpu_ms_10,
                 "pick_up_p50_ms": p50,
                 "pick_up_p99_ms": p99,
                 "bytes_per_waiting": bytes_per_waiting(peer),
@@ -324,7 +342,10 @@ def measure(peers: Sequence[Peer], rounds: int, recovery_limit_s: float) -> dict
 
 def print_table(result: dict[str, Any]) -> None:
     """Print the figures for people."""
-    heads = ("jobs/s c1", "jobs/s c10", "p50 ms", "p99 ms", "B/waiting", "recovery s", "starts")
+    heads = (
+        *("jobs/s c1", "jobs/s c10", "CPU ms c1", "CPU ms c10"),
+        *("p50 ms", "p99 ms", "B/waiting", "recovery s", "starts"),
+    )
     print(f"{'':<12}" + "".join(f"{head:>12}" for head in heads))
     for peer, figures in result["peers"].items():
         recovered = figures.get("recovery_s")
@@ -332,6 +353,8 @@ def print_table(result: dict[str, Any]) -> None:
         cells = (
             f"{figures['jobs_per_s_1']:.0f}",
             f"{figures['jobs_per_s_10']:.0f}",
+            f"{figures['cpu_ms_1']:.2f}",
+            f"{figures['cpu_ms_10']:.2f}",
             f"{figures['pick_up_p50_ms']:.1f}",
             f"{figures['pick_up_p99_ms']:.1f}",
             f"{figures['bytes_per_waiting']:.0f}",
@@ -342,8 +365,11 @@ def print_table(result: dict[str, Any]) -> None:
     if {"floor", "corestream"} <= result["peers"].keys():
         floor, own = result["peers"]["floor"], result["peers"]["corestream"]
         for concurrency in (1, 10):
-            share = own[f"jobs_per_s_{concurrency}"] / floor[f"jobs_per_s_{concurrency}"]
-            print(f"corestream does {share:.0%} of the floor's jobs/s, {concurrency} at a time")
+            rate, cpu = f"jobs_per_s_{concurrency}", f"cpu_ms_{concurrency}"
+            print(
+                f"corestream, {concurrency} at a time: {own[rate] / floor[rate]:.0%} of the floor's jobs/s, "
+                f"{own[cpu] / floor[cpu]:.2f} times its CPU"
+            )
     memory = result["own_memory"]
     print(
         f"{memory['waiting']} waiting scans take {memory['mib']:.0f} MiB, "
