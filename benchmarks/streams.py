@@ -303,6 +303,7 @@ def prepare(peers: Sequence[Peer]) -> None:
 
 def measure(peers: Sequence[Peer], rounds: int, recovery_limit_s: float) -> dict[str, Any]:
     """Return every figure."""
+    load = os.getloadavg()[0]
     taken: dict[str, dict[str, list[float]]] = {peer.name: {} for peer in peers}
     for number in range(rounds):
         for peer in peers:
@@ -332,7 +333,7 @@ def measure(peers: Sequence[Peer], rounds: int, recovery_limit_s: float) -> dict
         for peer, times in zip(recovering, recovered, strict=True):
             result[peer.name] |= times
     return {
-        "load_before": os.getloadavg()[0],
+        "load_before": load,
         "rounds": rounds,
         "recovery_limit_s": recovery_limit_s,
         "peers": result,
