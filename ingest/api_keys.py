@@ -119,7 +119,7 @@ class ApiKeys:
 
 
 def _sha256(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
 
 
 def required(keys: ApiKeys) -> Middleware:

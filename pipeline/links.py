@@ -39,7 +39,7 @@ class Tokens:
         """
         try:
             job_id, expires_s = self._serializer.loads(token)
-        except BadSignature as error:
+        except (BadSignature, UnicodeEncodeError) as error:  # a header's bytes that are no UTF-8
             raise LinkInvalidError(
                 "Expected a link as this installation gives it out, received another. Copy the whole link "
                 "from the mail or the reply to the submission."

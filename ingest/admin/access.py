@@ -108,7 +108,7 @@ class Admin:
         self.require_on()
         try:
             return bool(self._sessions.loads(request.cookies.get(COOKIE, ""), max_age=SESSION_S) == _SESSION)
-        except BadSignature:
+        except (BadSignature, UnicodeEncodeError):  # the latter over a header's bytes that are no UTF-8
             return False
 
     def begin_session(self, answer: web.StreamResponse) -> None:

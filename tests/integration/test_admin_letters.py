@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,15 @@ async def test_nobody_else_is_let_in(system: System, headers: dict[str, str], st
     ):
         async with system.http.request(method, path, headers=headers) as answer:
             assert (answer.status, (await answer.json())["code"]) == (status, code)
+
+
+async def test_a_cookie_of_bytes_that_are_no_text_is_no_session(system: System) -> None:
+    """No client of aiohttp sends them, so they go by a bare connection."""
+    host, port = system.origin.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"GET /api/dead HTTP/1.0\r\nCookie: {COOKIE}=".encode() + b"\xff\r\n\r\n")
+    assert (await reader.readline()).split()[1] == b"401"
+    writer.close()
 
 
 async def test_who_guesses_is_slowed_down(system: System) -> None:

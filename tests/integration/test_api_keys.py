@@ -48,6 +48,12 @@ def form() -> FormData:
     return data
 
 
+def test_bytes_that_are_no_text_are_no_key(keys: ApiKeys) -> None:
+    """As a header brings them: they are nobody's, and break nothing."""
+    keys.add("clinic")
+    assert keys.name_of("\udcff") is None
+
+
 async def test_nobody_submits_without_a_key(server: TestServer, keys: ApiKeys) -> None:
     """No key, another's key, a revoked key: 401, and a browser is told to ask for one."""
     key = keys.add("clinic")

@@ -6,7 +6,7 @@ from datetime import timedelta
 from urllib.parse import urlparse
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.clock import now
@@ -50,8 +50,9 @@ def test_a_changed_token_never_names_a_job(position: int, letter: str) -> None:
 
 
 @given(text=st.text(max_size=60))
+@example(text="\udcff")  # as a header's byte comes that is no UTF-8
 def test_text_that_is_no_token_is_refused_in_words(text: str) -> None:
-    """Whatever stands in the address, the answer is a refusal and never a crash."""
+    """Whatever stands in the address or the header, the answer is a refusal and never a crash."""
     with pytest.raises(LinkInvalidError):
         TOKENS.read(text)
 
