@@ -50,6 +50,8 @@ class SmtpServer:
         known = [("starttls", "required")] if not tls else []
         if parts.scheme not in {"smtp", "smtps"} or not parts.hostname or parts.path not in {"", "/"}:
             raise ValueError(_EXPECTED)
+        if parts.fragment:  # a password with a bare #, the first half of which would be taken for the port
+            raise ValueError(_EXPECTED)
         if any(option not in known for option in options) or (parts.username is None) != (
             parts.password is None
         ):

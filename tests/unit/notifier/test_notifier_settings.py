@@ -42,6 +42,8 @@ def test_every_form_of_the_address_is_understood(url: str, server: SmtpServer) -
         "smtp://mail.example?starttls=maybe",
         "smtps://mail.example?starttls=required",
         "smtp://user:hunter2@mail.example:port",
+        "smtp://user:hunter2#hunter2@mail.example",
+        "smtp://user:25#hunter2@mail.example",
     ],
 )
 def test_a_wrong_address_is_named_and_not_shown(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
