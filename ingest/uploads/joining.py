@@ -45,6 +45,8 @@ class Joining:
         """
         if len(set(upload_ids)) < len(upload_ids) or len(upload_ids) > self.limits.max_files + MAX_ENTRIES:
             raise _not_ready("each upload once, and no more than a submission may have", "others")
+        for upload_id in upload_ids:
+            self.store.read(upload_id)  # else whatever a client calls an upload would name a lock
         async with AsyncExitStack() as stack:
             for upload_id in sorted(upload_ids):  # in one order, so that two jobs never wait for each other
                 await stack.enter_async_context(self.writers.alone(upload_id))

@@ -438,6 +438,8 @@ async def test_the_refused_among_uploads_are_named_and_removed_and_the_others_st
         ('{"uploads": ["x"], "mail": "a"}', 422, "uploads-invalid"),
         ('{"uploads": ["../../etc/passwd"]}', 404, "upload-unknown"),
         (f'{{"uploads": ["{"0" * 32}"]}}', 404, "upload-unknown"),
+        (f'{{"uploads": ["{"0" * 400}"]}}', 404, "upload-unknown"),
+        ('{"uploads": ["a\\u0000"]}', 404, "upload-unknown"),
         (f'{{"uploads": ["{"0" * 32}", "{"0" * 32}"]}}', 409, "upload-incomplete"),
         (f'{{"uploads": ["{"0" * 32}"], "email": "jane"}}', 422, "email-invalid"),
     ],
