@@ -41,7 +41,11 @@ class IngestSettings(PipelineSettings):
             ip_network(name, strict=False)
         return value
 
-    admin_token: SecretStr | None = Field(default=None, min_length=MIN_ADMIN_TOKEN_LENGTH)
+    admin_token: SecretStr | None = Field(
+        default=None,
+        min_length=MIN_ADMIN_TOKEN_LENGTH,
+        description="Set it to random characters (python3 -c 'import secrets; print(secrets.token_hex())').",
+    )
     """Opens the monitor page and the dead letters; without it nobody sees them."""
     api_keys: bool = False
     """Whether submissions need one of the keys that `corestream keys add` makes."""

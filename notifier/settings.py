@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pydantic import SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from pipeline.settings import WorkerSettings
 
@@ -69,7 +69,9 @@ class SmtpServer:
 class NotifierSettings(WorkerSettings):
     """What the notifier needs beside what the services share."""
 
-    smtp_url: SecretStr
+    smtp_url: SecretStr = Field(
+        description="Set it to the mail server, like smtp://user:password@mail.example:587?starttls=required"
+    )
     """`smtp://user:password@host:port`, `smtps://…`, `smtp://…?starttls=required`."""
     mail_from: str = "corestream@localhost"
     """The sender; most mail servers want one of their own domain."""

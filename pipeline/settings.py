@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -32,7 +33,11 @@ class PipelineSettings(BaseSettings):
     stream_prefix: str = "corestream:"
     public_url: str = Field(default=f"http://127.0.0.1:{INGEST_PORT}", pattern=r"^https?://[^/]+/?$")
     viewer_url: str = Field(default=f"http://127.0.0.1:{VIEWER_PORT}", pattern=r"^https?://[^/]+/?$")
-    secret_key: SecretStr = Field(min_length=MIN_SECRET_LENGTH)
+    secret_key: SecretStr = Field(
+        min_length=MIN_SECRET_LENGTH,
+        description=f"Set it to at least {MIN_SECRET_LENGTH} random characters, the same for every service "
+        "(python3 -c 'import secrets; print(secrets.token_hex())').",
+    )
     retention_hours: float = Field(default=24, gt=0)
     link_ttl_hours: float = Field(default=24, gt=0)
     lease_ms: int = Field(default=15_000, ge=100)
@@ -86,38 +91,29 @@ class WorkerSettings(PipelineSettings):
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseSettings)
+_PASSWORD = re.compile(r":[^@]*@")
+"""Of an address, with whatever stands between it and the scheme."""
 
 
 def load(settings: type[SettingsT]) -> SettingsT:
     """Read settings from the environment.
 
     Raises:
-        ConfigurationError: A variable is missing or wrong; the message names it and what it holds. The value
-            of a secret is never shown.
+        ConfigurationError: A variable is missing or wrong; the message names it, what it holds, and what its
+            `description` says to do. No secret is shown, nor the password of an address.
     """
     try:
         return settings()
     except ValidationError as error:
         lines = []
         for e in error.errors():
-            field = str(e["loc"][0])
-            variable = f"{PREFIX}{field.upper()}"
+            name = str(e["loc"][0])
+            field, variable = settings.model_fields[name], f"{PREFIX}{name.upper()}"
+            hint = field.description or ""
             if e["type"] == "missing":
-                lines.append(f"{variable} is not set. {_hint(field)}")
+                lines.append(f"{variable} is not set. {hint}")
             else:
-                shown = "(hidden)" if field in {"secret_key", "smtp_url", "admin_token"} else repr(e["input"])
-                lines.append(f"{variable} is {shown}: {e['msg']}. {_hint(field)}")
+                is_secret = field.annotation in (SecretStr, SecretStr | None)
+                shown = "(hidden)" if is_secret else repr(_PASSWORD.sub(":(hidden)@", str(e["input"])))
+                lines.append(f"{variable} is {shown}: {e['msg']}. {hint}")
         raise ConfigurationError("\n".join(line.strip() for line in lines)) from error
-
-
-def _hint(field: str) -> str:
-    if field == "secret_key":
-        return (
-            f"Set it to at least {MIN_SECRET_LENGTH} random characters, the same for every service "
-            "(python3 -c 'import secrets; print(secrets.token_hex())')."
-        )
-    if field == "admin_token":
-        return "Set it to random characters (python3 -c 'import secrets; print(secrets.token_hex())')."
-    if field == "smtp_url":
-        return "Set it to the mail server, like smtp://user:password@mail.example:587?starttls=required"
-    return ""

@@ -64,3 +64,11 @@ def test_links_do_not_outlive_the_files(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("CORESTREAM_RETENTION_HOURS", "2")
     monkeypatch.setenv("CORESTREAM_LINK_TTL_HOURS", "48")
     assert load(PipelineSettings).link_ttl == timedelta(hours=2)
+
+
+def test_a_wrong_address_is_shown_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong with it can be seen, and a log stays a place without passwords."""
+    monkeypatch.setenv("CORESTREAM_REDIS_URL", "redis//user:hunter2@cache.example")
+    with pytest.raises(ConfigurationError, match=r"CORESTREAM_REDIS_URL is .*@cache\.example") as caught:
+        load(PipelineSettings)
+    assert "hunter2" not in str(caught.value)
