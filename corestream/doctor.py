@@ -9,7 +9,8 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,17 +20,27 @@ from rich.markup import escape
 
 from corestream.console import ExitStatus, out
 from corestream.up import redis_server
-from notifier.settings import NotifierSettings
+from ingest.settings import IngestSettings
+from notifier.settings import NotifierSettings, SmtpServer
 from pipeline.errors import ConfigurationError
-from pipeline.settings import PREFIX, load
-from pipeline.streams import connect, durability_warnings
+from pipeline.settings import INGEST_PORT, PREFIX, VIEWER_PORT, load
+from pipeline.streams import RedisError, connect, durability_warnings
 from processor.models import resolve_model
 from processor.settings import ProcessorSettings
+from viewer.settings import ViewerSettings
 
 _ANSWER_TIMEOUT_S = 5
 _VIEWER_FILES = ("papaya.js", "papaya.css")
 _MIN_REDIS = (6, 2)
 _GIB = 1024**3
+_PROVIDED = {
+    f"{PREFIX}SECRET_KEY": secrets.token_hex(),
+    f"{PREFIX}ADMIN_TOKEN": secrets.token_hex(),
+    f"{PREFIX}REDIS_URL": "redis://127.0.0.1",
+    f"{PREFIX}SMTP_URL": "smtp://127.0.0.1",
+    f"{PREFIX}PUBLIC_URL": f"http://127.0.0.1:{INGEST_PORT}",
+    f"{PREFIX}VIEWER_URL": f"http://127.0.0.1:{VIEWER_PORT}",
+}
 _WANTED_FREE_BYTES = 2 * _GIB
 """Ingest refuses uploads below CORESTREAM_MIN_FREE_BYTES; this leaves room for some scans above it."""
 
@@ -68,30 +79,40 @@ def doctor() -> None:
 
 def examine() -> Iterator[Finding]:
     """Give every finding, one after the other."""
-    # `up` makes a key; a service alone says itself that it needs one.
-    os.environ.setdefault(f"{PREFIX}SECRET_KEY", secrets.token_hex())
     try:
-        settings = load(ProcessorSettings)
+        with _as_up_provides():
+            load(IngestSettings)
+            load(ViewerSettings)
+            processor, notifier = load(ProcessorSettings), load(NotifierSettings)
     except ConfigurationError as error:
         yield Finding("settings", "missing", str(error))
         return
     yield Finding("settings", "ok", "every CORESTREAM_ variable can be read")
-    checks: tuple[Callable[[ProcessorSettings], Finding], ...] = (
-        _redis,
-        _tensorflow,
-        _template,
-        _model,
-        _viewer_files,
-        _mail,
-        _disk,
-        _chromium,
-    )
-    yield from (check(settings) for check in checks)
+    yield _redis(processor.redis_url)
+    yield _tensorflow()
+    yield _template()
+    yield _model(processor)
+    yield _viewer_files()
+    yield _mail(notifier.smtp_server)
+    yield _disk(processor.data_dir)
+    yield _chromium()
 
 
-def _redis(settings: ProcessorSettings) -> Finding:
-    if f"{PREFIX}REDIS_URL" in os.environ:
-        return asyncio.run(_redis_at(settings.redis_url))
+@contextmanager
+def _as_up_provides() -> Iterator[None]:
+    """Fill in while the block runs what `up` does where nothing is set: the services cannot do without."""
+    before = dict(os.environ)
+    os.environ.update({name: value for name, value in _PROVIDED.items() if not os.environ.get(name)})
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _redis(url: str) -> Finding:
+    if os.environ.get(f"{PREFIX}REDIS_URL"):
+        return asyncio.run(_redis_at(url))
     try:
         return Finding("Redis", "ok", f"{redis_server.find_server()}, started by `corestream up`")
     except redis_server.NoRedisError as error:
@@ -105,7 +126,7 @@ async def _redis_at(url: str) -> Finding:
         if tuple(map(int, version.split(".")[:2])) < _MIN_REDIS:
             return Finding("Redis", "missing", f"Expected Redis 6.2 or newer, found {version}. Upgrade it.")
         warnings = await durability_warnings(client)
-    except Exception as error:  # noqa: BLE001 - redis-py's own errors are not ours to import; all mean the same
+    except (RedisError, OSError) as error:
         return Finding(
             "Redis",
             "missing",
@@ -119,7 +140,7 @@ async def _redis_at(url: str) -> Finding:
     return Finding("Redis", "ok", f"version {version}, append-only file, noeviction")
 
 
-def _tensorflow(_settings: ProcessorSettings) -> Finding:
+def _tensorflow() -> Finding:
     for name in ("tensorflow-cpu", "tensorflow"):
         try:
             return Finding("TensorFlow", "ok", f"{name} {importlib.metadata.version(name)}")
@@ -128,7 +149,7 @@ def _tensorflow(_settings: ProcessorSettings) -> Finding:
     return Finding("TensorFlow", "missing", "pip install 'corestream[processor]' on the machine that detects")
 
 
-def _template(_settings: ProcessorSettings) -> Finding:
+def _template() -> Finding:
     from processor.alignment.template import template_path  # noqa: PLC0415 - SciPy would slow every command
 
     try:
@@ -137,11 +158,11 @@ def _template(_settings: ProcessorSettings) -> Finding:
         path = None
     if path is None or not path.is_file():
         return Finding(
-            "Template",
+            "template",
             "missing",
             "nothing to align scans to: pip install 'corestream[processor]' brings nilearn",
         )
-    return Finding("Template", "ok", "MNI152 of nilearn")
+    return Finding("template", "ok", "MNI152 of nilearn")
 
 
 def _model(settings: ProcessorSettings) -> Finding:
@@ -152,7 +173,7 @@ def _model(settings: ProcessorSettings) -> Finding:
     return Finding("model", "ok", f"{found.name}: {found.description}")
 
 
-def _viewer_files(_settings: ProcessorSettings) -> Finding:
+def _viewer_files() -> Finding:
     spec = importlib.util.find_spec("viewer")
     folders = (
         [Path(place) / "static" / "vendor" for place in (spec.submodule_search_locations or ())]
@@ -165,17 +186,13 @@ def _viewer_files(_settings: ProcessorSettings) -> Finding:
     return Finding("viewer", "missing", "Papaya's files are not here. Run viewer/build-assets (needs npm).")
 
 
-def _mail(_settings: ProcessorSettings) -> Finding:
+def _mail(server: SmtpServer) -> Finding:
     if not os.environ.get(f"{PREFIX}SMTP_URL"):
         if importlib.util.find_spec("aiosmtpd"):
             return Finding(
                 "mail", "note", "caught by `corestream up`, not sent. Set CORESTREAM_SMTP_URL to send it."
             )
         return Finding("mail", "missing", "Set CORESTREAM_SMTP_URL, or pip install 'corestream[local]'.")
-    try:
-        server = load(NotifierSettings).smtp_server
-    except ConfigurationError as error:
-        return Finding("mail", "missing", str(error))
     shown = f"{server.host}:{server.port}"  # never the password
     try:
         socket.create_connection((server.host, server.port), timeout=_ANSWER_TIMEOUT_S).close()
@@ -186,8 +203,8 @@ def _mail(_settings: ProcessorSettings) -> Finding:
     return Finding("mail", "ok", f"{shown} answers")
 
 
-def _disk(settings: ProcessorSettings) -> Finding:
-    folder = settings.data_dir.absolute()
+def _disk(data_dir: Path) -> Finding:
+    folder = data_dir.absolute()
     existing = next(place for place in (folder, *folder.parents) if place.exists())
     free_bytes = shutil.disk_usage(existing).free
     text = f"{free_bytes / _GIB:.1f} GiB free for {folder}"
@@ -202,7 +219,7 @@ def _disk(settings: ProcessorSettings) -> Finding:
     return Finding("disk", "ok", text)
 
 
-def _chromium(_settings: ProcessorSettings) -> Finding:
+def _chromium() -> Finding:
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return Finding("Chromium", "ok", f"{found} (for the tests alone)")
