@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -19,11 +17,11 @@ from ingest.settings import IngestSettings
 from ingest.status import Status
 from ingest.uploads.store import LONGEST_SILENCE, UploadStore
 from ingest.uploads.writers import Writers
-from pipeline.errors import ConfigurationError
 from pipeline.job_news import JobNews
 from pipeline.jobs import Jobs
 from pipeline.ledger import LedgerReader
 from pipeline.metrics import UploadMetrics, new_registry
+from pipeline.settings import needed_folder
 from pipeline.storage import Storage
 from pipeline.streams import DeadLetters, Redis, connect, why_unavailable
 from pipeline.web.health import Check
@@ -77,7 +75,8 @@ def make(settings: IngestSettings) -> Parts:
         ConfigurationError: DATA_DIR or DROP_DIR cannot be used.
     """
     storage = settings.storage
-    _create(storage.create_folders, "DATA_DIR", settings.data_dir)
+    with needed_folder("DATA_DIR", settings.data_dir):
+        storage.create_folders()
     client, keys = connect(settings.redis_url), settings.keys
     redis, jobs, registry = partial(why_unavailable, client), Jobs(client, keys), new_registry()
     ledger = LedgerReader(storage.ledger, settings.retention + timedelta(days=1))
@@ -109,15 +108,6 @@ def _drop_folder(settings: IngestSettings, intake: Intake, door: Executor) -> Dr
     if settings.drop_dir is None:
         return None
     drop = DropFolder(settings.drop_dir, intake, settings, door)
-    _create(drop.create_folders, "DROP_DIR", settings.drop_dir)
+    with needed_folder("DROP_DIR", settings.drop_dir):
+        drop.create_folders()
     return drop
-
-
-def _create(create: Callable[[], None], variable: str, folder: Path) -> None:
-    try:
-        create()
-    except OSError as error:
-        raise ConfigurationError(
-            f"CORESTREAM_{variable} is {str(folder)!r}: expected a folder that can be written, "
-            f"but: {error.strerror}. Name another, or change its owner."
-        ) from error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -117,3 +119,23 @@ def load(settings: type[SettingsT]) -> SettingsT:
                 shown = "(hidden)" if is_secret else repr(_PASSWORD.sub(":(hidden)@", str(e["input"])))
                 lines.append(f"{variable} is {shown}: {e['msg']}. {hint}")
         raise ConfigurationError("\n".join(line.strip() for line in lines)) from error
+
+
+@contextmanager
+def needed_folder(variable: str, folder: Path) -> Iterator[None]:
+    """Name the variable of a folder that cannot be made or written.
+
+    Args:
+        variable: Without its prefix.
+        folder: What it holds.
+
+    Raises:
+        ConfigurationError: The block could not do what it is for.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigurationError(
+            f"{PREFIX}{variable} is {str(folder)!r}: expected a folder that can be written, "
+            f"but: {error.strerror}. Name another, or change its owner."
+        ) from error

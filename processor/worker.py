@@ -19,7 +19,7 @@ from pipeline.keys import PROCESSORS
 from pipeline.ledger import Ledger, Line, Moment
 from pipeline.metrics import DeliveryMetrics, ScanMetrics, new_registry
 from pipeline.service import exit_for, run_worker
-from pipeline.settings import load
+from pipeline.settings import load, needed_folder
 from pipeline.storage import Storage
 from pipeline.streams import (
     Consumer,
@@ -180,12 +180,13 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event, detection: Det
     """Process scans until asked to stop; then finish the running one, or hand it back.
 
     Raises:
-        ConfigurationError: The model is not what it should be.
+        ConfigurationError: The model is not what it should be, or DATA_DIR cannot be used.
     """
     started = time.perf_counter()
+    with needed_folder("DATA_DIR", settings.data_dir):
+        settings.storage.create_folders()
     child = DetectionChild(detection, settings.scan_timeout_s)
     client = connect(settings.redis_url)
-    settings.storage.create_folders()
     registry, loaded = new_registry(), asyncio.Event()
     handler = ScanHandler(
         Jobs(client, settings.keys),
