@@ -20,9 +20,9 @@ SERVICES = {
 def add_to(app: typer.Typer) -> None:
     """Add a command for each service."""
     for name, help_text in SERVICES.items():
-        app.command(name, help=f"{help_text} Settings: CORESTREAM_* (README).", rich_help_panel="Services")(
-            _become(name)
-        )
+        app.command(
+            name, help=f"{help_text} Settings: CORESTREAM_*, docs/operations.md.", rich_help_panel="Services"
+        )(_become(name))
 
 
 def service_command(name: str) -> tuple[str, ...]:
