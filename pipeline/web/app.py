@@ -51,9 +51,13 @@ async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None
 async def _log_request(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Log the route, never the path: paths and queries carry tokens."""
     started = time.perf_counter()
-    answer = await handler(request)
     resource = request.match_info.route.resource
     route = resource.canonical if resource else None
+    try:
+        answer = await handler(request)
+    except ConnectionError:
+        log.info("http.client_gone", method=request.method, route=route)
+        raise
     took_s = time.perf_counter() - started
     request.app[_METRICS].answered(method=request.method, route=route, status=answer.status, took_s=took_s)
     if route in health.ROUTES and answer.status == HTTPStatus.OK:
@@ -93,10 +97,10 @@ def build_app(
     return app
 
 
-def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Keep tracebacks of what is no HTTP out of the log: anybody can send it, and is answered with 400."""
+def is_our_fault(record: logging.LogRecord) -> bool:
+    """Keep tracebacks out of aiohttp's log that anybody can cause: what is no HTTP, and going away."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError)
+    return not isinstance(error, HttpProcessingError | ConnectionError)
 
 
 def run(app: web.Application, *, host: str, port: int) -> None:
@@ -110,7 +114,7 @@ def run(app: web.Application, *, host: str, port: int) -> None:
     Raises:
         ConfigurationError: The address cannot be had.
     """
-    logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
+    logging.getLogger("aiohttp.server").addFilter(is_our_fault)
     try:
         web.run_app(
             app,

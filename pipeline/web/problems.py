@@ -122,6 +122,8 @@ def middleware(metrics: HttpMetrics) -> Middleware:
             if error.status < HTTPStatus.BAD_REQUEST:  # redirects and the like are answers, not errors
                 raise
             problem = _as_problem(error)
+        except ConnectionError:  # the client is gone: nobody reads an answer, and it is no fault here
+            raise
         except Exception as error:  # noqa: BLE001 - the edge of the service: whatever it is, the client gets words
             problem = _as_problem(error)
         metrics.refused(problem.code)
