@@ -42,7 +42,7 @@ _AUDITED: dict[tuple[str, str], Action] = {
 
 def add_routes(app: web.Application, parts: Parts) -> None:
     """Add every route, and what stands before all of them."""
-    auditing.setup(app, parts.settings.audit, _AUDITED)
+    auditing.setup(app, parts.settings.audit, _AUDITED, parts.settings.proxies)
     if parts.settings.api_keys:
         app.middlewares.append(api_keys.required(api_keys.ApiKeys(parts.storage.root)))
     _add_submission(app, parts)
@@ -55,7 +55,7 @@ def add_routes(app: web.Application, parts: Parts) -> None:
 
 def _add_submission(app: web.Application, parts: Parts) -> None:
     settings, limits = parts.settings, parts.intake.limits
-    rates = Rates(settings.uploads_per_minute, settings.trusted_proxies)
+    rates = Rates(settings.uploads_per_minute, settings.proxies)
     joining = Joining(parts.uploads, parts.writers, limits, parts.door)
     Uploads(settings, parts.storage, parts.uploads, parts.writers, limits, rates).add_routes(app)
     submissions = Submissions(settings, parts.storage, parts.intake, joining, rates)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from pathlib import Path
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
-from pipeline.settings import INGEST_PORT, PipelineSettings
+from pipeline.settings import INGEST_PORT, ServerSettings
 
 _MIB = 1024**2
 MIN_ADMIN_TOKEN_LENGTH = 16
 """Characters; of random ones, more than can be guessed."""
 
 
-class IngestSettings(PipelineSettings):
+class IngestSettings(ServerSettings):
     """What the upload service needs beside what the services share."""
 
-    host: str = "127.0.0.1"
-    """Address to listen on."""
     ingest_port: int = Field(default=INGEST_PORT, ge=1, le=65_535)
     max_upload_bytes: int = Field(default=500 * _MIB, ge=1)
     """Largest scan, as uploaded and as inflated."""
@@ -27,19 +24,10 @@ class IngestSettings(PipelineSettings):
     """What is put into this folder is submitted; None for no such folder."""
     uploads_per_minute: int = Field(default=600, ge=1)
     """Submissions and announced uploads that one address may begin."""
-    trusted_proxies: str = "127.0.0.1, ::1"
-    """Whose X-Forwarded-For says where a request comes from: addresses and networks."""
     max_waiting_scans: int = Field(default=1000, ge=1)
     """Submissions are refused while so many scans wait or run."""
     min_free_bytes: int = Field(default=1024 * _MIB, ge=0)
     """Uploads never take the disk below this; results, mails and Redis's append-only file need it."""
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _are_networks(cls, value: str) -> str:
-        for name in filter(None, map(str.strip, value.split(","))):
-            ip_network(name, strict=False)
-        return value
 
     admin_token: SecretStr | None = Field(
         default=None,

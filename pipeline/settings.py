@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pipeline.audit import AuditLog
@@ -17,6 +17,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.keys import Keys
 from pipeline.links import Links, Tokens
 from pipeline.storage import JobRecord, Storage
+from pipeline.web.sender import Proxies
 
 PREFIX = "CORESTREAM_"
 INGEST_PORT = 7605
@@ -81,6 +82,26 @@ class PipelineSettings(BaseSettings):
         """Return the addresses of a job."""
         token = self.tokens.issue(job.job_id, job.links_expire_at)
         return Links(self.public_url.rstrip("/"), self.viewer_url.rstrip("/"), job.job_id, token)
+
+
+class ServerSettings(PipelineSettings):
+    """What ingest and viewer share: where they listen, and who stands in front."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    trusted_proxies: str = "127.0.0.1, ::1"
+    """Whose X-Forwarded-For says where a request comes from: addresses and networks."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        Proxies(value)
+        return value
+
+    @property
+    def proxies(self) -> Proxies:
+        """What tells who sends a request."""
+        return Proxies(self.trusted_proxies)
 
 
 class WorkerSettings(PipelineSettings):

@@ -62,7 +62,7 @@ def build(settings: ViewerSettings) -> web.Application:
     app.router.add_get("/r/{token}/numbers.csv", Numbers(access).serve)
     app.router.add_get("/r/{token}/papaya/{scan_id}", PapayaPage(access).serve)
     app.router.add_get("/r/{token}/files/{scan_id}/{name}", Files(access).serve)
-    auditing.setup(app, settings.audit, _AUDITED)
+    auditing.setup(app, settings.audit, _AUDITED, settings.proxies)
     app.router.add_static("/assets/", _ASSETS)
     return app
 

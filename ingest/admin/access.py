@@ -45,6 +45,7 @@ class Admin:
         self._sessions = URLSafeTimedSerializer(
             settings.secret_key.get_secret_value() + (self._token or ""), salt="corestream.admin"
         )
+        self._proxies = settings.proxies
         self._throttle = _Throttle()
 
     def require(self, request: web.Request) -> None:
@@ -91,7 +92,7 @@ class Admin:
         Raises:
             ProblemError: It is not, or its sender has tried too often, or there is none.
         """
-        expected, sender = self.require_on(), request.remote or ""
+        expected, sender = self.require_on(), self._proxies.sender(request)
         self._throttle.require(sender)
         if not hmac.compare_digest(expected.encode(), sent.encode(errors="surrogateescape")):
             self._throttle.failed(sender)

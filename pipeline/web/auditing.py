@@ -10,6 +10,7 @@ from aiohttp.typedefs import Handler
 
 from pipeline.audit import Action, AuditLog
 from pipeline.web.problems import PROBLEM_CODE
+from pipeline.web.sender import Proxies
 
 JOB_ID = web.RequestKey("audit_job_id", str)
 """A handler puts the job here once the request has been let through to it."""
@@ -22,13 +23,16 @@ _REMEMBERED = 10_000
 _Seen = tuple[Action, str | None, str | None, str | None]
 
 
-def setup(app: web.Application, audit: AuditLog, actions: Mapping[tuple[str, str], Action]) -> None:
+def setup(
+    app: web.Application, audit: AuditLog, actions: Mapping[tuple[str, str], Action], proxies: Proxies
+) -> None:
     """Write an application's requests to the audit log.
 
     Args:
         app: As `build_app` made it.
         audit: The log.
         actions: What a method and a route's path mean; what is not in it is not written.
+        proxies: Tell who sends a request.
     """
     recent: dict[_Seen, float] = {}
 
@@ -42,17 +46,17 @@ def setup(app: web.Application, audit: AuditLog, actions: Mapping[tuple[str, str
         return True
 
     def note(request: web.Request, action: Action, outcome: str) -> None:
-        job_id = request.get(JOB_ID)
+        job_id, sender = request.get(JOB_ID), proxies.sender(request)
         scan_id = request.match_info.get("scan_id") if outcome == "ok" and job_id else None
         repeats = action in {"view", "download"} and outcome == "ok"
         file = request.match_info.get("name") or scan_id
-        if not repeats or is_news((action, job_id, file, request.remote)):
+        if not repeats or is_news((action, job_id, file, sender)):
             audit.write(
                 action,
                 outcome,
                 job_id=job_id,
                 scan_id=scan_id,
-                address=request.remote,
+                address=sender,
                 api_key=request.get(API_KEY_NAME),
             )
 

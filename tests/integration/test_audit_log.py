@@ -105,3 +105,15 @@ async def test_the_viewer_writes_views_and_downloads(tmp_path: Path) -> None:
         ("view", "link-invalid"),
     ]
     assert {line.get("job_id") for line in lines(tmp_path)} == {job.job_id, None}
+
+
+async def test_readers_behind_a_proxy_are_told_apart(tmp_path: Path) -> None:
+    """The log tells of each of them, under another hash, as far as the proxy is trusted."""
+    async with running_viewer(tmp_path) as viewer, ClientSession() as http:
+        job = accepted_job(viewer.storage)
+        for reader in ("10.0.0.1", "10.0.0.2", "10.0.0.1"):
+            answer = await http.get(viewer.result(job), headers={"X-Forwarded-For": reader})
+            assert answer.status == 200
+    assert [line["address"] for line in lines(tmp_path)] == [
+        viewer.settings.audit.address_hash(reader) for reader in ("10.0.0.1", "10.0.0.2")
+    ]

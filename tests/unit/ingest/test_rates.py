@@ -10,6 +10,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from ingest.rates import Rates
 from pipeline.web.problems import ProblemError
+from pipeline.web.sender import Proxies
 
 
 class Transport:
@@ -33,7 +34,7 @@ def test_an_address_that_begins_too_often_is_told_when_to_go_on(monkeypatch: pyt
     """429 with Retry-After, and that is true; others are not held up."""
     clock_s = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: clock_s)
-    rates = Rates(30, "")
+    rates = Rates(30, Proxies(""))
     for _ in range(30):
         rates.require(request("10.0.0.1"))
     with pytest.raises(ProblemError) as caught:
@@ -60,7 +61,7 @@ def test_who_is_behind_a_trusted_proxy_is_told_apart(
     peer: str, forwarded: str | None, *, told_apart: bool
 ) -> None:
     """What others say of where they come from is not believed."""
-    rates = Rates(1, "127.0.0.1, 192.168.7.0/24")
+    rates = Rates(1, Proxies("127.0.0.1, 192.168.7.0/24"))
     rates.require(request(peer, forwarded and forwarded.replace("%d", "1")))
     second = request(peer, forwarded and forwarded.replace("%d", "2"))
     if told_apart:
@@ -74,7 +75,7 @@ def test_many_addresses_take_no_memory_for_ever(monkeypatch: pytest.MonkeyPatch)
     """Buckets that are full again say nothing."""
     clock_s = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: clock_s)
-    rates = Rates(60, "")
+    rates = Rates(60, Proxies(""))
     for number in range(10_500):
         clock_s += 0.01
         rates.require(request(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"))
