@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from corestream.console import err, fail, out, print_json
+from corestream.console import ExitStatus, err, fail, out, print_json
 from corestream.installation import DEFAULT_DATA, DataOption
 from ingest.api_keys import ApiKeys, KeyNameError
 
@@ -19,10 +22,8 @@ NameArgument = Annotated[str, typer.Argument(help="Whose key it is, or what for;
 @keys.command("add")
 def add_key(name: NameArgument, data: DataOption = DEFAULT_DATA) -> None:
     """Make a key and print it, this once: only its SHA-256 is kept."""
-    try:
+    with _words_for_errors(data):
         key = ApiKeys(data).add(name)
-    except (KeyNameError, OSError) as error:
-        fail(str(error))
     out.print(key, markup=False)
     err.print("Keep it now: it cannot be shown again.")
 
@@ -51,8 +52,19 @@ def list_keys(
 @keys.command("revoke")
 def revoke_key(name: NameArgument, data: DataOption = DEFAULT_DATA) -> None:
     """Revoke a key; the next request with it is refused."""
-    try:
+    with _words_for_errors(data):
         ApiKeys(data).revoke(name)
-    except (KeyNameError, OSError) as error:
-        fail(str(error))
     err.print(f"Revoked {name}.", markup=False)
+
+
+@contextmanager
+def _words_for_errors(data: Path) -> Iterator[None]:
+    try:
+        yield
+    except KeyNameError as error:
+        fail(str(error))
+    except OSError as error:
+        fail(
+            f"Expected the folder of an installation at {data}, but: {error.strerror}. Name it with --data.",
+            ExitStatus.USAGE,
+        )

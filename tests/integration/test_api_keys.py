@@ -116,6 +116,8 @@ def test_an_operator_adds_lists_and_revokes(keys: ApiKeys) -> None:
     again = command(keys.data_dir, "keys", "add", "clinic")
     assert (again.returncode, "there is a key 'clinic'" in again.stderr) == (1, True)
     assert command(keys.data_dir, "keys", "add", "two words").returncode == 1
+    nowhere = command(keys.data_dir / "nowhere", "keys", "add", "clinic")
+    assert (nowhere.returncode, "--data" in nowhere.stderr) == (2, True)
     listed = json.loads(command(keys.data_dir, "keys", "list", "--json").stdout)
     assert [entry["name"] for entry in listed] == ["clinic"]
     assert key not in command(keys.data_dir, "keys", "list").stdout
