@@ -45,7 +45,7 @@ class Head:
 
 
 def make_head(rng: np.random.Generator) -> Head:
-    """Draw a head. The same state of ``rng`` gives the same head."""
+    """Draw a head. The same state of `rng` gives the same head."""
     x, y, z, shift = _coordinates(rng)
     outer = _depth_below_ellipsoid(x, y, z)
     above_floor = z - _skull_floor(x, y)

@@ -31,7 +31,7 @@ def world_axes() -> tuple[Array, Array, Array]:
 
 
 def _spread(size: int, spacing: float) -> Array:
-    """Return the (size, nodes) matrix spreading nodes ``spacing`` apart over ``size`` voxels."""
+    """Return the (size, nodes) matrix spreading nodes `spacing` apart over `size` voxels."""
     nodes = np.arange(-spacing, size + spacing, spacing, dtype=np.float32)
     offset = (np.arange(size, dtype=np.float32)[:, None] - nodes[None, :]) / spacing
     weights = np.exp(-2.0 * offset**2)
@@ -80,7 +80,7 @@ def paint_tubes(points_mm: Array, radius_mm: Array) -> Array:
 
 
 def _paint_spheres(painted: Array, centre: npt.NDArray[np.float64], radius: Array, reach: int) -> None:
-    """Paint into ``painted`` the spheres at voxel positions ``centre`` (n, 3), no larger than ``reach``."""
+    """Paint into `painted` the spheres at voxel positions `centre` (n, 3), no larger than `reach`."""
     span = np.arange(-reach, reach + 1)
     cube = np.stack(np.meshgrid(span, span, span, indexing="ij"), axis=-1).reshape(-1, 3)
     cube = cube[np.linalg.norm(cube, axis=1) <= reach + 1]
@@ -93,7 +93,7 @@ def _paint_spheres(painted: Array, centre: npt.NDArray[np.float64], radius: Arra
 
 
 def polyline(corners_mm: npt.ArrayLike, step_mm: float) -> Array:
-    """Return points (n, 3) about ``step_mm`` apart along the straight lines between ``corners_mm`` (m, 3)."""
+    """Return points (n, 3) about `step_mm` apart along the straight lines between `corners_mm` (m, 3)."""
     corners = np.asarray(corners_mm, dtype=np.float32)
     length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
     at = np.linspace(0.0, length[-1], max(2, int(length[-1] / step_mm) + 1))

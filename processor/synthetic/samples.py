@@ -1,4 +1,4 @@
-"""Sample scans on disk, for ``corestream sample``."""
+"""Sample scans on disk, for `corestream sample`."""
 
 import json
 from pathlib import Path
@@ -13,18 +13,18 @@ from processor.synthetic.grid import AFFINE
 from processor.synthetic.lesion import random_lesion
 from processor.synthetic.scan import Truth, synthesize
 
-# Training takes its seeds from 0 up, the evaluation from 30,000 up: samples are new to both.
 FIRST_SAMPLE_SEED = 20_000
-# Every fourth sample has no lesion, so that a user also sees what no finding looks like.
+"""Training takes its seeds from 0 up, the evaluation from 30,000 up: samples are new to both."""
 WITHOUT_LESION_EVERY = 4
+"""So that a user also sees what no finding looks like."""
 DESCRIPTION = b"Synthetic, no patient. Research use only. Not for diagnosis."
 
 
 def write_samples(directory: Path, count: int = 4, seed: int = FIRST_SAMPLE_SEED) -> list[Path]:
     """Write synthetic scans and the truth about them.
 
-    Writes ``sample-01.nii.gz`` and so on (int16 HU), ``sample-01.territory.nii.gz`` (1 in
-    the planted territory; only where there is one), and ``truth.json`` (per scan: seed, side, volume_ml,
+    Writes `sample-01.nii.gz` and so on (int16 HU), `sample-01.territory.nii.gz` (1 in
+    the planted territory; only where there is one), and `truth.json` (per scan: seed, side, volume_ml,
     depth_hu, centre_mm in RAS world space). The same arguments give the same voxels.
 
     Args:
@@ -36,7 +36,7 @@ def write_samples(directory: Path, count: int = 4, seed: int = FIRST_SAMPLE_SEED
         list[Path]: the scans, in order.
 
     Raises:
-        ValueError: if ``count`` is below 1.
+        ValueError: `count` is below 1.
     """
     if count < 1:
         raise ValueError(f"Expected at least 1 sample to write, got {count}.")

@@ -33,7 +33,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class SyntheticScan:
-    """A scan on the grid of ``processor.synthetic.grid`` (affine ``AFFINE``).
+    """A scan on the grid of `processor.synthetic.grid` (affine `AFFINE`).
 
     Attributes:
         volume_hu: Intensity, int16, shape (146, 182, 133), air about -1000.
@@ -49,7 +49,7 @@ def synthesize(seed: int, lesion: Lesion | None = None) -> SyntheticScan:
 
     Args:
         seed: Chooses the head, the vessels, the noise and the place and shape of the territory.
-        lesion: What to plant; None for a scan without lesion. ``random_lesion`` draws one.
+        lesion: What to plant; None for a scan without lesion. `random_lesion` draws one.
 
     Returns:
         SyntheticScan: the same for the same arguments, always.

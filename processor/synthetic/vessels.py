@@ -58,7 +58,7 @@ def _curve(
     radii: tuple[float, float],
     wander: float,
 ) -> Curve:
-    """Return a wandering curve through ``corners``, its radius from the first to the second of ``radii``."""
+    """Return a wandering curve through `corners`, its radius from the first to the second of `radii`."""
     points = polyline(np.asarray(corners) + rng.normal(0.0, 0.5 * wander, (len(corners), 3)), STEP_MM)
     walk = np.cumsum(rng.normal(0.0, 1.0, points.shape), axis=0)
     bridge = walk - np.linspace(0.0, 1.0, len(points))[:, None] * walk[-1]

@@ -45,7 +45,7 @@ def lesion_of(seed: int) -> Lesion | None:
 
 
 def examples(seeds: Sequence[int], cache: Path, processes: int) -> Iterator[Example]:
-    """Yield the examples of ``seeds`` in order, making those that ``cache`` does not hold yet."""
+    """Yield the examples of `seeds` in order, making those that `cache` does not hold yet."""
     cache.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(processes) as pool:
         for path in pool.map(partial(_make, cache), seeds, chunksize=4):
@@ -97,7 +97,7 @@ def blocks_of_cells(cells: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     hemisphere's 73 x 182 x 133 voxels puts it at cells of 7.3 x 7.9 x 7.8: up to 7 mm apart at the far end.
 
     Args:
-        cells: As ``territory_cells`` returns them, shape (2, 10, 23, 17).
+        cells: As `territory_cells` returns them, shape (2, 10, 23, 17).
     """
     blocks: npt.NDArray[Any] = cells
     for axis, (count, size) in enumerate(zip(CELLS, HEMISPHERE_SHAPE, strict=True), start=1):

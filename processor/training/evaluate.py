@@ -1,6 +1,6 @@
-"""Measure a model on held-out synthetic scans: ``python -m processor.training.evaluate``.
+"""Measure a model on held-out synthetic scans: `python -m processor.training.evaluate`.
 
-Every scan goes the whole way of a user's: the detector of ``processor.detection``, on seeds no training saw.
+Every scan goes the whole way of a user's: the detector of `processor.detection`, on seeds no training saw.
 """
 
 import argparse

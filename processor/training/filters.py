@@ -90,7 +90,7 @@ def plain_norm(channels: int) -> BatchNorm[Array]:
 
 
 def widen(block: Block[Array], inputs: int, filters: int) -> Block[Array]:
-    """Return the same block with zero channels added, so that every convolution has ``filters`` outputs."""
+    """Return the same block with zero channels added, so that every convolution has `filters` outputs."""
     convolutions = []
     for layer in block.convolutions:
         kernel = np.zeros((3, 3, 3, inputs, filters), np.float32)

@@ -1,4 +1,4 @@
-"""Derive the floor of a model's raw maximum: ``python -m processor.training.floor --model NAME|PATH``.
+"""Derive the floor of a model's raw maximum: `python -m processor.training.floor --model NAME|PATH`.
 
 Rule: the 95th percentile of the raw maxima of 40 synthetic scans without lesion, whose seeds no training and
 no evaluation sees, rounded up to two digits. It is founded only where at least three of four held-out scans

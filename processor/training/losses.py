@@ -43,7 +43,7 @@ def volume_and_saliency_losses(
     """Return how far the estimates are off, and how much saliency lies outside the territories.
 
     Args:
-        weights: The network's, with the estimate in units of ``VOLUME_SCALE_ML``.
+        weights: The network's, with the estimate in units of `VOLUME_SCALE_ML`.
         left: Branch output of left hemispheres, shape (n, 10, 23, 17, filters).
         right: The same of the right hemispheres, mirrored.
         territory: Fraction of territory per cell in either hemisphere, shape (n, 10, 23, 17).

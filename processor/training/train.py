@@ -1,7 +1,7 @@
-"""Train the demonstration model: ``python -m processor.training.train``.
+"""Train the demonstration model: `python -m processor.training.train`.
 
 Every stage works on what the one before has made of the training scans, so that little is computed twice: the
-first block is designed (``processor.training.filters``); the other two blocks of the branch learn to tell the
+first block is designed (`processor.training.filters`); the other two blocks of the branch learn to tell the
 territory cell by cell, on crops; the head learns the volume, and to point at the territory.
 """
 
