@@ -63,14 +63,12 @@ class DropFolder:
         intake: Makes jobs.
         settings: Know the links of jobs and the audit log.
         door: Where files are read through, off the event loop.
-        settled_after_s: See SETTLED_AFTER_S.
     """
 
     folder: Path
     intake: Intake
     settings: PipelineSettings
     door: Executor
-    settled_after_s: float = SETTLED_AFTER_S
     _seen: dict[Path, tuple[_Signature, float]] = field(default_factory=dict, init=False)
     """What an entry looked like, and since when."""
 
@@ -102,8 +100,8 @@ class DropFolder:
             since = self._seen.get(entry)
             if since is None or since[0] != signature:
                 self._seen[entry] = (signature, time.monotonic())
-            elif signature and time.monotonic() - since[1] >= self.settled_after_s and not stop.is_set():
-                await self._submit(entry, signature)
+            elif signature and time.monotonic() - since[1] >= SETTLED_AFTER_S and not stop.is_set():
+                await self._try(entry, signature)
 
     def _entries(self) -> dict[Path, _Signature]:
         """Return what lies in the folder and is to be submitted."""
@@ -113,6 +111,14 @@ class DropFolder:
             for name in sorted(names)
             if not (name.startswith(".") or (self.folder / name).is_symlink() or _is_side_car(name, names))
         }
+
+    async def _try(self, entry: Path, signature: _Signature) -> None:
+        """Submit an entry; the others do not wait for one that cannot be read or moved."""
+        try:
+            await self._submit(entry, signature)
+        except OSError as error:  # no traceback: it would say what the file is called
+            log.warning("drop.entry_failed", error=error.strerror)
+            self._seen.pop(entry, None)
 
     async def _submit(self, entry: Path, signature: _Signature) -> None:
         try:

@@ -149,3 +149,23 @@ async def test_while_redis_is_away_a_file_waits(
     await moved(folder, "done", "scan.nii")
     assert list((folder / "refused").iterdir()) == []
     assert len(jobs(settings)) == 1
+
+
+async def test_what_cannot_be_read_keeps_nothing_else_waiting(
+    folder: Path, settings: IngestSettings, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """That is said, without its name, and it is tried again."""
+    longest = f"{'a' * 250}.nii"  # its side-car's name would be too long to be looked for
+    (folder / longest).write_bytes(good())
+    (folder / "b.nii").write_bytes(good())
+    await moved(folder, "done", "b.nii")
+    out = ""
+
+    async def was_said_twice() -> bool:
+        nonlocal out
+        out += capfd.readouterr().out
+        return out.count("drop.entry_failed") > 1
+
+    await eventually(was_said_twice, within_s=30)
+    assert "aaaa" not in out
+    assert len(jobs(settings)) == 1
