@@ -10,16 +10,8 @@ from rich.table import Table
 
 from corestream.console import out
 from corestream.installation import DEFAULT_DATA, DataOption
-from pipeline.ledger import LedgerReader, Moment, ScanTimes, write_csv
+from pipeline.ledger import SPANS, LedgerReader, ScanTimes, write_csv
 from pipeline.storage import Storage
-
-_SPANS: tuple[tuple[str, Moment, Moment], ...] = (
-    ("upload s", "first_byte", "on_disk"),
-    ("waited s", "queued", "claimed"),
-    ("detected s", "claimed", "published"),
-    ("to mail s", "published", "mail_accepted"),
-    ("to link s", "published", "link_opened"),
-)
 
 
 def ledger(
@@ -45,9 +37,9 @@ def ledger(
 
 
 def _table(scans: list[ScanTimes]) -> Table:
-    table = Table("scan", "outcome", "starts", *(name for name, _, _ in _SPANS), box=None, pad_edge=False)
+    table = Table("scan", "outcome", "starts", *(f"{name} s" for name in SPANS), box=None, pad_edge=False)
     for scan in scans:
-        spans = (scan.seconds(start, end) for _, start, end in _SPANS)
+        spans = (scan.seconds(name) for name in SPANS)
         outcome = scan.code or scan.outcome
         table.add_row(
             scan.scan_id, outcome, str(scan.deliveries), *("" if s is None else f"{s:.3f}" for s in spans)

@@ -25,7 +25,7 @@ def wait_s(place: int, scans: Sequence[ScanTimes], running: int) -> float | None
     Returns:
         Median of the last scans' seconds from claim to result, times the rounds that are to go.
     """
-    took = [s for scan in scans if (s := scan.seconds("claimed", "published")) is not None][-_LAST:]
+    took = [s for scan in scans if (s := scan.seconds("processing")) is not None][-_LAST:]
     if len(took) < _LEAST:
         return None
     return statistics.median(took) * math.ceil(place / max(1, running))

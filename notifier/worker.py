@@ -19,8 +19,8 @@ from pipeline.errors import ConfigurationError, Failure, JobNotFoundError
 from pipeline.events import JobFinished, ScanUploaded, UnknownEventError, parse_event
 from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS
-from pipeline.ledger import Ledger, Line
-from pipeline.metrics import DeliveryMetrics, MailMetrics, new_registry
+from pipeline.ledger import Ledger, Line, seconds
+from pipeline.metrics import DeliveryMetrics, MailMetrics, StageMetrics, new_registry
 from pipeline.service import exit_for, run_worker
 from pipeline.settings import load
 from pipeline.storage import JobRecord, MailReceipt
@@ -57,16 +57,23 @@ class ResultHandler:
         jobs: State of jobs.
         mailer: Sends mails.
         metrics: Of what becomes of them.
+        stages: Of how long scans take.
     """
 
     def __init__(
-        self, settings: NotifierSettings, jobs: Jobs, mailer: Mailer, metrics: MailMetrics | None = None
+        self,
+        settings: NotifierSettings,
+        jobs: Jobs,
+        mailer: Mailer,
+        metrics: MailMetrics | None = None,
+        stages: StageMetrics | None = None,
     ) -> None:
         self._settings = settings
         self._storage = settings.storage
         self._jobs = jobs
         self._mailer = mailer
         self._metrics = metrics or MailMetrics()
+        self._stages = stages or StageMetrics()
         self._ledger = Ledger(self._storage.ledger)
 
     async def notify(self, delivery: Delivery) -> Effect:
@@ -157,6 +164,8 @@ class ResultHandler:
         at = now()
         for scan in job.scans:
             self._ledger.note(Line(at=at, moment="mail_accepted", job_id=job.job_id, scan_id=scan.scan_id))
+            if report := self._storage.read_report(job.job_id, scan.scan_id):
+                self._stages.spent({"mail": seconds({**report.times, "mail_accepted": at}, "mail")})
 
     def _receipt(self, job: JobRecord, state: Literal["sent", "failed"], retries: int) -> MailReceipt:
         name = message_id(job, self._settings.mail_from, retries)
@@ -182,7 +191,11 @@ async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:
     client = connect(settings.redis_url)
     registry = new_registry()
     handler = ResultHandler(
-        settings, Jobs(client, settings.keys), Mailer(settings.smtp_server), MailMetrics(registry)
+        settings,
+        Jobs(client, settings.keys),
+        Mailer(settings.smtp_server),
+        MailMetrics(registry),
+        StageMetrics(registry),
     )
     consumer = Consumer(
         client,

@@ -39,6 +39,17 @@ Moment = Literal[
 ]
 """What is noted, in the order in which it happens; a scan is either `published` or `failed`."""
 MOMENTS: tuple[Moment, ...] = get_args(Moment)
+Span = Literal["upload", "queueing", "waiting", "processing", "mail", "opening", "total"]
+SPANS: dict[Span, tuple[Moment, Moment]] = {
+    "upload": ("first_byte", "on_disk"),
+    "queueing": ("on_disk", "queued"),
+    "waiting": ("queued", "claimed"),
+    "processing": ("claimed", "published"),
+    "mail": ("published", "mail_accepted"),
+    "opening": ("published", "link_opened"),
+    "total": ("first_byte", "published"),
+}
+"""What is measured from one moment to another, beside the detection's own steps."""
 _OF_THE_UPLOAD: tuple[Moment, ...] = ("first_byte", "on_disk")
 _SUFFIX = ".jsonl"
 
@@ -125,11 +136,9 @@ class ScanTimes:
             return "done"
         return "failed" if "failed" in self.moments else "open"
 
-    def seconds(self, start: Moment, end: Moment) -> float | None:
-        """Return the seconds from one moment to another; None unless both are known."""
-        if start in self.moments and end in self.moments:
-            return (self.moments[end] - self.moments[start]).total_seconds()
-        return None
+    def seconds(self, span: Span) -> float | None:
+        """Return how long one of `SPANS` took; None unless both of its ends are known."""
+        return seconds(self.moments, span)
 
     def take(self, line: Line) -> None:
         """Add a line. Of a moment that is noted twice the first counts: it was so from then on."""
@@ -217,6 +226,14 @@ def write_csv(scans: Iterable[ScanTimes], file: IO[str]) -> None:
         row |= texts(scan.moments)
         row |= {f"{step}_s": seconds for step, seconds in scan.timings_s.items()}
         writer.writerow(row)
+
+
+def seconds(moments: Mapping[Moment, datetime], span: Span) -> float | None:
+    """Return how long one of `SPANS` took; None unless both of its ends are known."""
+    start, end = SPANS[span]
+    if start in moments and end in moments:
+        return (moments[end] - moments[start]).total_seconds()
+    return None
 
 
 def texts(moments: Mapping[Moment, datetime]) -> dict[str, str]:

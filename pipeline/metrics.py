@@ -125,28 +125,36 @@ class DeliveryMetrics:
                 self._seconds.labels(stream).observe(observation.seconds)
 
 
-class ScanMetrics:
-    """How long scans take and how they end."""
+class StageMetrics:
+    """How long scans take, as whoever sees the end of a stage tells it."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._seconds = Histogram(
             "corestream_scan_seconds",
-            "Time a scan spent in a stage: waiting, processing, and each step that report.json names.",
+            "Time a scan spent in a stage: those of the time ledger, and each step that report.json names.",
             ["stage"],
             buckets=_SCAN_S,
             registry=registry,
         )
+
+    def spent(self, stages_s: Mapping[str, float | None]) -> None:
+        """Record the seconds of stages; of what is not known nothing."""
+        for stage, seconds in stages_s.items():
+            if seconds is not None:
+                self._seconds.labels(stage).observe(seconds)
+
+
+class ScanMetrics(StageMetrics):
+    """How long scans take and how they end."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        super().__init__(registry)
         self._scans = Counter(
             "corestream_scans",
             "Scans that ended here: done, or the error code of their failure.",
             ["outcome"],
             registry=registry,
         )
-
-    def spent(self, stages_s: Mapping[str, float]) -> None:
-        """Record the seconds of stages."""
-        for stage, seconds in stages_s.items():
-            self._seconds.labels(stage).observe(seconds)
 
     def ended(self, outcome: str) -> None:
         """Count an end: `done`, or an error code."""

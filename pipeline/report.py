@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from pipeline.clock import Instant
 from pipeline.ids import Id
+from pipeline.ledger import Moment
 
 RESEARCH_USE_ONLY = "Research use only. Not for diagnosis."
 """The sentence that every artefact carries."""
@@ -108,5 +110,9 @@ class Report(_Part):
     core_estimate: CoreEstimate
     saliency: Saliency
     timings_s: dict[str, float]
+    """Seconds of each step of the detection."""
+    times: dict[Moment, Instant] = {}
+    """When the scan was what, up to its publication; nothing without a queue. A published report does not
+    change: that its mail was accepted and its link opened stands in the ledger, and on the pages."""
     software: dict[str, str]
     warnings: tuple[str, ...] = ()

@@ -19,7 +19,7 @@ from processor.models import Model
 
 REPORT_FILE: ResultFile = "report.json"
 MAPS: tuple[ResultFile, ...] = ("saliency.nii.gz", "saliency_fixed.nii.gz")
-_MAY_DIFFER = {"job_id", "scan_id", "timings_s", "software"}
+_MAY_DIFFER = {"job_id", "scan_id", "timings_s", "times", "software"}
 """Fields of a report that tell two runs apart, not two results."""
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -16,11 +17,12 @@ from pipeline.errors import ConfigurationError, Failure, ScanRefusedError
 from pipeline.events import ScanFailed, ScanProcessed, ScanUploaded, UnknownEventError, parse_event
 from pipeline.jobs import Jobs
 from pipeline.keys import PROCESSORS
-from pipeline.ledger import Ledger, Line, Moment
+from pipeline.ledger import MOMENTS, Ledger, LedgerReader, Line, Moment, Span, seconds
 from pipeline.metrics import DeliveryMetrics, ScanMetrics, new_registry
+from pipeline.report import Report
 from pipeline.service import exit_for, run_worker
 from pipeline.settings import load, needed_folder
-from pipeline.storage import Storage
+from pipeline.storage import Storage, write_whole
 from pipeline.streams import (
     Consumer,
     Delivery,
@@ -42,6 +44,7 @@ log = structlog.get_logger()
 
 ALIGNMENT_STEP = "alignment"
 """Of a report's timings."""
+_MEASURED_HERE: tuple[Span, ...] = ("upload", "queueing", "processing", "total")
 
 
 class ScanHandler:
@@ -54,6 +57,7 @@ class ScanHandler:
         metrics: Of what scans take.
         keep_originals: Whether a scan stays as it was accepted once its result is published. It may show
             the whole face; the one in the result is cropped to the network's grid.
+        retention: How old a scan can be.
     """
 
     def __init__(
@@ -64,11 +68,13 @@ class ScanHandler:
         metrics: ScanMetrics | None = None,
         *,
         keep_originals: bool = False,
+        retention: timedelta = timedelta(days=1),
     ) -> None:
         self._jobs = jobs
         self._storage = storage
         self._child = child
         self._ledger = Ledger(storage.ledger)
+        self._noted = LedgerReader(storage.ledger, retention + timedelta(days=1))
         self._metrics = metrics or ScanMetrics()
         self._keep_originals = keep_originals
 
@@ -98,6 +104,7 @@ class ScanHandler:
             try:
                 with self._storage.staged_result(event.job_id, event.scan_id) as stage:
                     await self._child.detect(scan, stage, job_id=event.job_id, scan_id=event.scan_id)
+                    await asyncio.to_thread(self._write_times, stage, event, queued_at, started_at)
             except Exception:
                 if scan.exists():
                     raise
@@ -108,7 +115,7 @@ class ScanHandler:
             return self._failed(event, failure)
         if not self._keep_originals:
             scan.unlink(missing_ok=True)
-        self._note_stages(event, started_at)
+        self._note_result(event)
         return self._done(event)
 
     async def give_up(self, delivery: Delivery, reason: Reason) -> Effect:
@@ -134,21 +141,32 @@ class ScanHandler:
             ScanFailed(job_id=event.job_id, scan_id=event.scan_id, path=event.path, **failure.model_dump())
         )
 
-    def _note_stages(self, event: ScanUploaded, started_at: datetime) -> None:
-        """Note what the report says of the steps, which follow one another from the start."""
-        published_at = now()
+    def _write_times(
+        self, stage: Path, event: ScanUploaded, queued_at: datetime, started_at: datetime
+    ) -> None:
+        """Write into a report, as the last thing before it is published, when its scan was what."""
+        self._noted.refresh()
+        noted = self._noted.scan(event.scan_id)
+        path = stage / "report.json"
+        report = Report.model_validate_json(path.read_bytes())
+        times: dict[Moment, datetime] = {"queued": queued_at, "claimed": started_at}
+        times |= noted.moments if noted else {}  # the ledger has its first start, this may be a later one
+        times |= {**_steps_ended(report, started_at), "published": now()}
+        in_order = {name: times[name] for name in MOMENTS if name in times}
+        report = report.model_copy(update={"times": in_order})
+        write_whole(path, report.model_dump_json(by_alias=True, indent=1).encode())
+
+    def _note_result(self, event: ScanUploaded) -> None:
+        """Note what the report says of the detection, whichever delivery published it."""
         report = self._storage.read_report(event.job_id, event.scan_id)
-        if report is None:  # deleted meanwhile
+        if report is None or "published" not in report.times:  # deleted meanwhile, or of an earlier version
             return
-        ended_at = started_at
-        for step, took_s in report.timings_s.items():
-            ended_at += timedelta(seconds=took_s)
-            if step == ALIGNMENT_STEP:
-                self._note(event, "aligned", ended_at)
-        self._note(event, "inferred", ended_at)
-        self._note(event, "published", published_at, timings_s=report.timings_s)
-        processing_s = (published_at - started_at).total_seconds()
-        self._metrics.spent({"processing": processing_s, **report.timings_s})
+        for moment in ("aligned", "inferred"):
+            if moment in report.times:
+                self._note(event, moment, report.times[moment])
+        self._note(event, "published", report.times["published"], timings_s=report.timings_s)
+        self._metrics.spent({span: seconds(report.times, span) for span in _MEASURED_HERE})
+        self._metrics.spent(report.timings_s)
         self._metrics.ended("done")
 
     def _note(self, event: ScanUploaded, moment: Moment, at: datetime, **details: Any) -> None:  # noqa: ANN401 - fields of `Line`
@@ -160,6 +178,17 @@ def _scan_uploaded(delivery: Delivery) -> ScanUploaded:
     if not isinstance(event, ScanUploaded):
         raise UnknownEventError(f"Expected scan.uploaded in the stream of scans, received {event.type}.")
     return event
+
+
+def _steps_ended(report: Report, started_at: datetime) -> dict[Moment, datetime]:
+    """Return when the detection was how far: its steps follow one another from the start."""
+    ended: dict[Moment, datetime] = {}
+    at = started_at
+    for step, took_s in report.timings_s.items():
+        at += timedelta(seconds=took_s)
+        if step == ALIGNMENT_STEP:
+            ended["aligned"] = at
+    return {**ended, "inferred": at}
 
 
 def _failure(reason: Reason, scan_id: str) -> Failure:
@@ -194,6 +223,7 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event, detection: Det
         child,
         ScanMetrics(registry),
         keep_originals=settings.keep_originals,
+        retention=settings.retention,
     )
     consumer = Consumer(
         client,

@@ -11,7 +11,7 @@ from aiohttp import web
 from pipeline import logging
 from pipeline.audit import Action
 from pipeline.errors import ConfigurationError
-from pipeline.metrics import new_registry
+from pipeline.metrics import StageMetrics, new_registry
 from pipeline.service import exit_for
 from pipeline.settings import load
 from pipeline.storage import Storage
@@ -25,6 +25,7 @@ from viewer.numbers import Numbers
 from viewer.papaya_page import PapayaPage
 from viewer.result_page import ResultPage
 from viewer.settings import ViewerSettings
+from viewer.visits import Visits
 
 log = structlog.get_logger()
 
@@ -51,19 +52,22 @@ def build(settings: ViewerSettings) -> web.Application:
         raise ConfigurationError(
             f"Expected Papaya in {_ASSETS / 'vendor'}, found none. Run viewer/build-assets, which needs npm."
         )
+    registry = new_registry()
     app = build_app(
         templates=_HERE / "templates",
         checks={"disk": _disk(settings.storage)},
-        registry=new_registry(),
+        registry=registry,
     )
     access = Access(settings.tokens, settings.storage)
-    app.router.add_get("/r/{token}", ResultPage(access, settings.links).serve)
+    visits = Visits(settings.storage.ledger, settings.retention, StageMetrics(registry))
+    app.router.add_get("/r/{token}", ResultPage(access, settings.links, visits).serve)
     app.router.add_get("/r/{token}/all.zip", Archive(access).serve)
     app.router.add_get("/r/{token}/numbers.csv", Numbers(access).serve)
     app.router.add_get("/r/{token}/papaya/{scan_id}", PapayaPage(access).serve)
     app.router.add_get("/r/{token}/files/{scan_id}/{name}", Files(access).serve)
     auditing.setup(app, settings.audit, _AUDITED, settings.proxies)
     app.router.add_static("/assets/", _ASSETS)
+    app.cleanup_ctx.append(visits.read_on)
     return app
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
-from pipeline.clock import now, to_text
+from pipeline.clock import to_text
 from pipeline.errors import Failure
 from pipeline.feedback import VERDICTS, Feedback, FeedbackFolder
-from pipeline.ledger import Ledger, Line
 from pipeline.links import Links
 from pipeline.report import Report
 from pipeline.storage import JobRecord, Storage
@@ -19,6 +18,7 @@ from pipeline.web.app import PAGE_CSP
 from pipeline.web.pages import render
 from viewer import methods, wording
 from viewer.access import RESULT_FILES, Access
+from viewer.visits import Visits
 
 log = structlog.get_logger()
 
@@ -109,13 +109,13 @@ class ResultPage:
         access: What a request may see.
         links: Makes the addresses of a job that are given out: what changes a job is asked of the upload
             service, for this one only reads.
+        visits: Knows when what happened to scans.
     """
 
-    def __init__(self, access: Access, links: Callable[[JobRecord], Links]) -> None:
+    def __init__(self, access: Access, links: Callable[[JobRecord], Links], visits: Visits) -> None:
         self._access = access
         self._links = links
-        self._ledger = Ledger(access.storage.ledger)
-        self._opened: set[str] = set()
+        self._visits = visits
 
     async def serve(self, request: web.Request) -> web.Response:
         """Answer with the page of a job."""
@@ -124,7 +124,7 @@ class ResultPage:
         scans = view_scans(self._access.storage, job, token)
         links = self._links(job)
         log.info("result.page_opened", job_id=job.job_id)
-        self._note_opened(job.job_id, scans)
+        self._visits.note(job.job_id, (scan.scan_id for scan in scans if scan.state != "waiting"))
         answer = render(
             request,
             "result.html",
@@ -134,6 +134,7 @@ class ResultPage:
             verdicts=VERDICTS,
             files=FILES,
             methods=methods,
+            steps={scan.scan_id: wording.steps(self._visits.moments(scan.scan_id)) for scan in scans},
             waiting=any(scan.state == "waiting" for scan in scans),
             refresh_s=REFRESH_S,
             wording=wording,
@@ -143,10 +144,3 @@ class ResultPage:
             "form-action 'self'", f"form-action 'self' {links.public_url} {links.viewer_url}"
         )
         return answer
-
-    def _note_opened(self, job_id: str, scans: list[ScanView]) -> None:
-        """Note of every scan with an outcome that it has been looked at; a process notes it once."""
-        for scan in scans:
-            if scan.state != "waiting" and scan.scan_id not in self._opened:
-                self._opened.add(scan.scan_id)
-                self._ledger.note(Line(at=now(), moment="link_opened", job_id=job_id, scan_id=scan.scan_id))

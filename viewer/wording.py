@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
 
+from pipeline.ledger import Moment
 from pipeline.report import NO_REGION_STANDS_OUT, Alignment, CoreEstimate, Report, Saliency
 
 _KILOBYTE = 1000
+
+_MOMENTS: dict[Moment, str] = {
+    "first_byte": "First byte received",
+    "on_disk": "On disk",
+    "queued": "Queued",
+    "claimed": "Claimed by a worker",
+    "aligned": "Aligned",
+    "inferred": "Inferred",
+    "published": "Published",
+    "failed": "Failed",
+    "mail_accepted": "Mail accepted by the mail server",
+    "link_opened": "Link first opened",
+}
 
 SIDE_CAVEAT = "Left and right are as the header of the scan claims, and cannot be checked."
 
@@ -52,6 +68,30 @@ def finding(saliency: Saliency) -> str:
     if saliency.side is None:
         return "Regions that moved the estimate are marked; the map names no side."
     return f"Regions that moved the estimate lie in the {saliency.side} hemisphere."
+
+
+class Step(NamedTuple):
+    """Something that happened to a scan."""
+
+    name: str
+    at: datetime
+    after: str
+    """How long after what happened before."""
+
+
+def steps(moments: Mapping[Moment, datetime]) -> list[Step]:
+    """List what happened to a scan.
+
+    Args:
+        moments: In the order in which they happened.
+    """
+    rows, before = [], None
+    for name, at in moments.items():
+        rows.append(
+            Step(_MOMENTS[name], at, f"{number((at - before).total_seconds(), 3)} s" if before else "")
+        )
+        before = at
+    return rows
 
 
 def key_facts(report: Report) -> list[tuple[str, str]]:

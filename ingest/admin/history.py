@@ -10,18 +10,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.clock import Instant
-from pipeline.ledger import Moment, ScanTimes
+from pipeline.ledger import SPANS, ScanTimes, Span
 
 HOURS = 24
 _HOUR = timedelta(hours=1)
-_SPANS: tuple[tuple[str, Moment, Moment], ...] = (
-    ("upload", "first_byte", "on_disk"),
-    ("waiting", "queued", "claimed"),
-    ("processing", "claimed", "published"),
-    ("mail", "published", "mail_accepted"),
-    ("first byte to result", "first_byte", "published"),
-)
-_BEFORE_STEPS = ("upload", "waiting")
+_BEFORE_STEPS: tuple[Span, ...] = ("upload", "queueing", "waiting")
 """The detection's own steps stand after these."""
 
 
@@ -103,15 +96,14 @@ def _ended_at(scan: ScanTimes) -> datetime | None:
 
 
 def _stages(scans: list[ScanTimes]) -> list[Stage]:
-    spans = {
-        name: [s for scan in scans if (s := scan.seconds(start, end)) is not None]
-        for name, start, end in _SPANS
+    spans: dict[str, list[float]] = {
+        name: [s for scan in scans if (s := scan.seconds(name)) is not None] for name in SPANS
     }
     steps: dict[str, list[float]] = {}
     for scan in scans:
         for step, seconds in scan.timings_s.items():
             steps.setdefault(step, []).append(seconds)
-    before = {name: spans.pop(name) for name in _BEFORE_STEPS}
+    before: dict[str, list[float]] = {name: spans.pop(name) for name in _BEFORE_STEPS}
     stages = []
     for name, seconds_each in {**before, **steps, **spans}.items():
         if seconds_each:

@@ -81,6 +81,9 @@ async def test_the_metrics_of_every_service_tell_what_happened(tmp_path: Path, r
     assert value(processor, "scan_seconds_count", stage="waiting") == 2
     assert value(processor, "scan_seconds_count", stage="processing") == 1
     assert value(processor, "scan_seconds_sum", stage="network") == pytest.approx(2.31)  # the stand-in's
+    for span in ("upload", "queueing", "total"):
+        assert value(processor, "scan_seconds_count", stage=span) == 1
+    assert value(notifier, "scan_seconds_count", stage="mail") == 1
     assert value(notifier, "mails_total", outcome="accepted") == 1
     assert value(notifier, "mails_total", outcome="failed") == 0
     assert ("process_resident_memory_bytes", frozenset()) in notifier
@@ -153,6 +156,23 @@ async def test_a_reclaimed_entry_is_counted_by_who_took_over(tmp_path: Path, red
         await system.until_idle()
         samples = await scrape(system.workers["processor"])
     assert value(samples, "deliveries_total", stream="scans", source="reclaimed") == 1
+
+
+async def test_the_viewer_measures_when_a_link_is_first_opened(tmp_path: Path, redis_url: str) -> None:
+    """Once for each scan, however often its page is looked at, also by another process."""
+    async with running_system(tmp_path, redis_url) as system:
+        submitted = await system.submit()
+        await system.until_idle()
+        record = system.storage.read_job(submitted["job_id"])
+        counts = []
+        for _ in range(2):
+            async with running_viewer(system.settings.data_dir) as viewer, ClientSession() as http:
+                for _ in range(2):
+                    async with http.get(viewer.result(record)) as page:
+                        assert page.status == 200
+                samples = await scrape(viewer.origin)
+            counts.append(samples.get(("corestream_scan_seconds_count", frozenset({("stage", "opening")}))))
+    assert counts == [1, None]
 
 
 async def test_the_viewer_serves_metrics_without_tokens_in_them(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.ledger import MOMENTS
+from pipeline.ledger import MOMENTS, texts
 from tests.support.system import ADDRESS, running_system
 from tests.support.viewing import running_viewer
 from tests.support.waiting import eventually
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 async def test_a_scan_leaves_its_moments_from_first_byte_to_opened_link(
     tmp_path: Path, redis_url: str
 ) -> None:
-    """They follow one another, stand in the job's document, and outlive the job in the CSV."""
+    """They follow one another, stand in report, pages and job's document, and outlive the job in the CSV."""
     async with running_system(tmp_path, redis_url) as system:
         system.network.let_go.clear()
         submitted = await system.submit(email=ADDRESS)
@@ -39,9 +40,15 @@ async def test_a_scan_leaves_its_moments_from_first_byte_to_opened_link(
             system.http.get(viewer.result(record)) as page,
         ):
             assert page.status == 200
+            shown = re.findall(r'<time datetime="([^"]+)" data-clock>', await page.text())
         times = (await system.status(submitted))["scans"][0]["times"]
         # The stand-in reports another clock's steps and no alignment.
         assert list(times) == [name for name in MOMENTS if name not in {"aligned", "failed"}]
+        assert sorted(shown) == sorted(times.values())
+        report = system.storage.read_report(record.job_id, record.scans[0].scan_id)
+        assert report is not None
+        later = {"mail_accepted", "link_opened"}  # than the report
+        assert texts(report.times) == {name: at for name, at in times.items() if name not in later}
         in_order = [times[name] for name in times if name != "inferred"]
         assert in_order == sorted(in_order)
         system.storage.delete_job(record.job_id)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.clock import now, to_text
 from pipeline.ids import new_id
-from pipeline.ledger import MOMENTS, Ledger, LedgerReader, Line, Moment, write_csv
+from pipeline.ledger import MOMENTS, SPANS, Ledger, LedgerReader, Line, Moment, write_csv
 
 JOB, SCAN = new_id(), new_id()
 
@@ -36,8 +36,8 @@ def test_a_reader_reads_on_where_it_stopped(tmp_path: Path) -> None:
     with file.open("a") as out:
         out.write(f"{rest}\n")
     reader.refresh()
-    assert scan.seconds("on_disk", "queued") == 1
-    assert scan.seconds("queued", "published") is None
+    assert scan.seconds("queueing") == 1
+    assert scan.seconds("processing") is None
     assert (scan.size_bytes, scan.outcome) == (6, "open")
 
 
@@ -51,7 +51,7 @@ def test_a_second_start_keeps_the_first_and_counts(tmp_path: Path) -> None:
     reader.refresh()
     scan = reader.scan(SCAN)
     assert scan is not None
-    assert (scan.seconds("queued", "claimed"), scan.deliveries, scan.outcome) == (10, 2, "done")
+    assert (scan.seconds("waiting"), scan.deliveries, scan.outcome) == (10, 2, "done")
     assert scan.timings_s == {"reading": 0.5, "network": 2.0}
 
 
@@ -107,3 +107,13 @@ def test_a_disk_that_refuses_costs_the_line_and_nothing_else(tmp_path: Path) -> 
     reader = LedgerReader(tmp_path / "absent")
     reader.refresh()
     assert reader.scans() == []
+
+
+def test_the_stretches_are_explained_as_the_code_has_them() -> None:
+    """Who reads a histogram or the table of `corestream ledger` finds there what it measures."""
+    page = (Path(__file__).resolve().parents[3] / "docs/operations.md").read_text()
+    for name, (start, end) in SPANS.items():
+        words = [
+            moment.replace("_", " ").replace("link opened", "link first opened") for moment in (start, end)
+        ]
+        assert f"| `{name}` | {' | '.join(words)} |" in page
