@@ -100,8 +100,8 @@ class Admin:
                 status=403,
                 code="admin-token-wrong",
                 title="Wrong token",
-                detail="Expected the value of CORESTREAM_ADMIN_TOKEN, received another. `corestream up` "
-                "keeps it in the file admin.token of its data folder.",
+                detail="Expected the value of CORESTREAM_ADMIN_TOKEN, received another. Look it up where "
+                "the upload service has its settings.",
             )
 
     def has_session(self, request: web.Request) -> bool:

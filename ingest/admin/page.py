@@ -13,6 +13,7 @@ from ingest.admin.letters import Letters
 from ingest.admin.numbers import Monitor, Numbers
 from ingest.documents import json_response
 from pipeline.clock import to_text
+from pipeline.ledger import SPANS
 from pipeline.web.openapi import Operation, described
 from pipeline.web.pages import render
 from pipeline.web.problems import ProblemError
@@ -109,7 +110,9 @@ class MonitorPage:
     async def _render(self, request: web.Request, template: str) -> web.Response:
         self.admin.require(request)
         monitor = await self.numbers.read()
-        return _with_headers(render(request, template, monitor=monitor, wording=wording, to_text=to_text))
+        return _with_headers(
+            render(request, template, monitor=monitor, wording=wording, spans=SPANS, to_text=to_text)
+        )
 
 
 def _with_headers(answer: web.Response) -> web.Response:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, Page
 
 from ingest.admin.access import COOKIE
@@ -20,6 +22,8 @@ from tests.support.system import ADMIN, System, running_system
 from tests.support.waiting import eventually
 
 BEARER = {"Authorization": f"Bearer {ADMIN.get_secret_value()}"}
+EVERY_MS = 2000
+"""How often the page renews itself."""
 VARIANTS = [
     pytest.param({}, id="light"),
     pytest.param({"dark": True}, id="dark"),
@@ -215,6 +219,98 @@ async def test_another_site_cannot_use_the_session(system: System, elsewhere: di
     own = {"Cookie": cookie, "Origin": system.origin}
     async with system.http.delete(f"/api/dead/{letter.dead_id}", headers=own) as answer:
         assert answer.status == 204
+
+
+@pytest.mark.parametrize(("elsewhere", "told"), [("127.0.0.1", "other-site"), ("localhost", "401")])
+async def test_a_form_on_another_page_cannot_use_the_session(
+    system: System, browser: Browser, elsewhere: str, told: str
+) -> None:
+    """A port away the browser sends the cookie along and the request is refused; a host away it has none."""
+    await refused_scan(system)
+    (letter,) = await system.dead.list()
+
+    async def trap(_request: web.Request) -> web.Response:
+        action = f"{system.origin}/monitor/dead/{letter.dead_id}/drop"
+        form = f'<form method="post" action="{action}"><button>You have won</button></form>'
+        return web.Response(text=f"<!doctype html>{form}", content_type="text/html")
+
+    app = web.Application()
+    app.router.add_get("/", trap)
+    async with TestServer(app) as other, visit(browser, f"{system.origin}/monitor") as visited:
+        page = await log_in(visited)
+        await page.wait_for_selector('[data-value="dead"]:text-is("1")')
+        await page.goto(str(other.make_url("/")).replace("127.0.0.1", elsewhere))
+        async with page.expect_request("**/drop") as sent:
+            await page.get_by_role("button", name="You have won").click()
+        request = await sent.value
+        assert (COOKIE in (await request.all_headers()).get("cookie", "")) == (told == "other-site")
+        await page.get_by_text(told).wait_for()
+    assert [each.dead_id for each in await system.dead.list()] == [letter.dead_id]
+
+
+async def test_a_page_that_nobody_looks_at_asks_nothing(system: System, browser: Browser) -> None:
+    """A tab that was left open over night costs nothing; looked at again, it is up to date at once."""
+    async with visit(browser, f"{system.origin}/monitor") as visited:
+        page = await log_in(visited)
+        polls: list[str] = []
+        page.on("request", lambda request: polls.append(request.url))
+        async with page.expect_request("**/monitor/parts"), page.expect_response("**/monitor/parts"):
+            pass
+        await look(page, hidden=True)
+        polls.clear()
+        await refused_scan(system)
+        await page.wait_for_timeout(2 * EVERY_MS)  # a request that must not come cannot be awaited
+        assert polls == []
+        await look(page, hidden=False)
+        await page.wait_for_selector('[data-value="dead"]:text-is("1")', timeout=EVERY_MS)
+
+
+async def look(page: Page, *, hidden: bool) -> None:
+    """Let the page believe that its tab was covered or shown; Chromium without a screen covers none."""
+    await page.evaluate(
+        """(hidden) => {
+            Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
+
+
+async def test_a_dead_letter_is_dropped_by_keyboard_alone(system: System, browser: Browser) -> None:
+    """Log in, reach the button by Tab, press it; that the page renews itself takes no focus away."""
+    await refused_scan(system)
+    (letter,) = await system.dead.list()
+    async with visit(browser, f"{system.origin}/monitor") as visited:
+        page = visited.page
+        await page.wait_for_selector("#token:focus")  # without a click
+        await page.keyboard.type(ADMIN.get_secret_value())
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector("[data-letter]")
+        while await page.evaluate("document.activeElement.id") != f"drop-{letter.dead_id}":
+            await page.keyboard.press("Tab")
+        await system.submit()  # changes other parts
+        await page.wait_for_selector('[data-value="last-hour"]:text-is("1")')
+        assert await page.evaluate("document.activeElement.id") == f"drop-{letter.dead_id}"
+        page.once("dialog", lambda dialog: dialog.accept())
+        await page.keyboard.press("Enter")
+        await page.wait_for_selector('[data-value="dead"]:text-is("0")')
+        assert visited.complaints == []
+    assert await system.dead.list() == []
+
+
+async def test_an_installation_in_which_nothing_happened_says_so(system: System, browser: Browser) -> None:
+    """No row of zeros stands for what is not known."""
+    async with visit(browser, f"{system.origin}/monitor") as visited:
+        page = await log_in(visited)
+        for part, words in {
+            "day": "No scan ended in the last 24 hours",
+            "running": "Nothing is running",
+            "dead": "Nothing was given up",
+            "stages": "No scan was done in the last 24 hours",
+            "failures": "Nothing failed in the last 24 hours",
+        }.items():
+            assert words in await page.inner_text(f'[data-part="{part}"]')
+        assert visited.complaints == []
 
 
 async def test_programs_read_the_same_as_json(system: System) -> None:

@@ -14,7 +14,7 @@ from pipeline.storage import JobRecord
 from tests.support.browser import running_browser, visit
 from tests.support.nifti_files import compressed, good
 from tests.support.results import REFUSAL, accepted_job, publish_result
-from tests.support.system import ADDRESS, System, running_system
+from tests.support.system import ADDRESS, ADMIN, System, running_system
 from tests.support.viewing import RunningViewer, running_viewer
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
@@ -34,7 +34,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest.fixture
 async def system(tmp_path: Path, redis_url: str) -> AsyncIterator[System]:
     """An installation."""
-    async with running_system(tmp_path / "system", redis_url) as running:
+    async with running_system(tmp_path / "system", redis_url, admin_token=ADMIN) as running:
         yield running
 
 
@@ -68,7 +68,7 @@ def result_of_three(viewer: RunningViewer) -> JobRecord:
 
 
 async def pages(system: System, viewer: RunningViewer) -> dict[str, str]:
-    """Return the address of every page that a submitter meets."""
+    """Return the address of every page that a submitter or an administrator meets."""
     done = await system.submit(email=ADDRESS)
     await system.until_idle()
     system.network.refuses = True
@@ -91,6 +91,8 @@ async def pages(system: System, viewer: RunningViewer) -> dict[str, str]:
         "result": viewer.result(single),
         "results": viewer.result(shown),
         "viewer": viewer.papaya(single),
+        "monitor, log in": f"{system.origin}/monitor/login",
+        "monitor": f"{system.origin}/monitor",  # with a dead letter
     }
 
 
@@ -103,6 +105,10 @@ async def test_no_page_keeps_anybody_out_and_none_is_heavy(
         for dark in (False, True):
             async with visit(browser, url, dark=dark, width=390 if dark else 1280) as opened:
                 page = opened.page
+                if name == "monitor":
+                    await page.get_by_label("Administrator's token").fill(ADMIN.get_secret_value())
+                    await page.keyboard.press("Enter")
+                    await page.wait_for_selector("[data-letter]")
                 if name == "viewer":
                     await page.wait_for_selector('html[data-viewer="ready"]', state="attached")
                 for details in await page.query_selector_all("details"):
