@@ -26,7 +26,12 @@ def export(data: DataOption = DEFAULT_DATA) -> None:
     Scans that were deleted at the end of their retention time are among them; those that were deleted on
     request are not. Needs the files, not Redis.
     """
-    table = csv.DictWriter(sys.stdout, tuple(Feedback.model_fields))
+    table = csv.DictWriter(sys.stdout, tuple(Feedback.model_fields), lineterminator="\n")
     table.writeheader()
     for given in sorted(FeedbackFolder(Storage(data).feedback).all(), key=lambda given: given.at):
-        table.writerow(given.model_dump(mode="json"))
+        table.writerow(given.model_dump(mode="json") | {"note": _inert(given.note)})
+
+
+def _inert(text: str) -> str:
+    """Return what somebody typed so that no spreadsheet takes it for a formula (CWE-1236)."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

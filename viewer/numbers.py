@@ -18,8 +18,8 @@ COLUMNS = (
     "scan_sha256",
     "state",
     "core_estimate",
-    "unit",
-    "rmse",
+    "core_estimate_unit",
+    "core_estimate_rmse",
     "side",
     "map_positive",
     "raw_max",
@@ -32,6 +32,7 @@ COLUMNS = (
     "alignment",
     "warnings",
     "error",
+    "judged",
     "note",
 )
 
@@ -77,6 +78,7 @@ def _row(scan: ScanView) -> dict[str, object]:
         "scan_sha256": scan.sha256,
         "state": scan.state,
         "error": scan.failure.code if scan.failure else None,
+        "judged": scan.feedback.verdict if scan.feedback else None,
         "note": RESEARCH_USE_ONLY,
     }
     if scan.report is None:
@@ -85,8 +87,8 @@ def _row(scan: ScanView) -> dict[str, object]:
     x, y, z = saliency.peak_mm or (None, None, None)
     return row | {
         "core_estimate": report.core_estimate.value,
-        "unit": report.core_estimate.unit,
-        "rmse": report.core_estimate.rmse,
+        "core_estimate_unit": report.core_estimate.unit,
+        "core_estimate_rmse": report.core_estimate.rmse,
         "side": saliency.side if saliency.positive else None,
         "map_positive": saliency.positive,
         "raw_max": saliency.raw_max,

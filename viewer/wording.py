@@ -94,6 +94,13 @@ def steps(moments: Mapping[Moment, datetime]) -> list[Step]:
     return rows
 
 
+def raw_maximum(saliency: Saliency) -> str:
+    """Write a map's largest raw value so that one scan's can be compared with another's."""
+    if saliency.floor:
+        return f"{number(saliency.raw_max / saliency.floor)} × floor"  # noqa: RUF001 (times sign)
+    return f"{saliency.raw_max:.1e}".replace("-", "−")  # noqa: RUF001 (the minus sign is meant)
+
+
 def key_facts(report: Report) -> list[tuple[str, str]]:
     """List what one looks at first, as label and value."""
     return [

