@@ -8,11 +8,13 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True)
 """What a command was asked for."""
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 """Progress, warnings, errors."""
+_WIDEST_CHARACTERS = 10_000
 
 
 class ExitStatus(IntEnum):
@@ -25,6 +27,11 @@ class ExitStatus(IntEnum):
     """Wrong arguments or settings, or no server."""
     INTERRUPTED = 130
     """By Ctrl-C, as shells have it."""
+
+
+def print_table(table: Table) -> None:
+    """Print a table; what is copied from it must be whole, however narrow the terminal is."""
+    Console(highlight=False, width=_WIDEST_CHARACTERS).print(table, soft_wrap=True)
 
 
 def print_json(document: Any) -> None:  # noqa: ANN401 - whatever JSON can say

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from corestream.console import ExitStatus, err, fail, out, print_json
+from corestream.console import ExitStatus, err, fail, out, print_json, print_table
 from corestream.installation import DEFAULT_DATA, DataOption, Installation, on_installation
 from pipeline.letters import letter_document
 from pipeline.retry import retry_each
@@ -37,7 +37,7 @@ def list_letters(
     elif not letters:
         out.print("Nothing was given up.")
     else:
-        out.print(_table(letters))
+        print_table(_table(letters))
 
 
 @dead.command("show")
@@ -112,8 +112,6 @@ def _table(letters: list[DeadLetter]) -> Table:
         names = (fields.get(name, "") for name in ("type", "job_id", "scan_id"))
         row = (letter["dead_id"], letter["failed_at"], *names, str(letter["deliveries"]), letter["error"])
         table.add_row(*map(escape, row))
-    for column in table.columns[:-1]:
-        column.no_wrap = True  # what is copied must be whole
     return table
 
 

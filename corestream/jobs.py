@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from corestream.console import out, print_json
+from corestream.console import out, print_json, print_table
 from corestream.installation import DEFAULT_DATA, DataOption, Installation, on_installation
 from pipeline.clock import to_text
 from pipeline.errors import JobNotFoundError
@@ -29,7 +29,7 @@ def jobs(
     elif not documents:
         out.print(f"No jobs under {data}.")
     else:
-        out.print(_table(documents))
+        print_table(_table(documents))
 
 
 async def _documents(found: Installation) -> list[dict[str, Any]]:
@@ -67,6 +67,4 @@ def _table(documents: list[dict[str, Any]]) -> Table:
         scans = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
         facts = (document["job_id"], document["created_at"], document["state"])
         table.add_row(*facts, scans or "not in line yet", document["mail"] or "")
-    for column in table.columns:
-        column.no_wrap = True
     return table

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from corestream.console import ExitStatus, err, fail, out, print_json
+from corestream.console import ExitStatus, err, fail, out, print_json, print_table
 from corestream.installation import DEFAULT_DATA, DataOption
 from ingest.api_keys import ApiKeys, KeyNameError
 
@@ -46,7 +46,7 @@ def list_keys(
         table = Table("name", "made", box=None)
         for key in known:
             table.add_row(key.name, f"{key.created_at:%Y-%m-%d %H:%M} UTC")
-        out.print(table)
+        print_table(table)
 
 
 @keys.command("revoke")

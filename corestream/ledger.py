@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from corestream.console import out
+from corestream.console import out, print_table
 from corestream.installation import DEFAULT_DATA, DataOption
 from pipeline.ledger import SPANS, LedgerReader, ScanTimes, write_csv
 from pipeline.storage import Storage
@@ -33,7 +33,7 @@ def ledger(
     elif not scans:
         out.print(f"No scan is on record under {data}.")
     else:
-        out.print(_table(scans))
+        print_table(_table(scans))
 
 
 def _table(scans: list[ScanTimes]) -> Table:
@@ -44,8 +44,6 @@ def _table(scans: list[ScanTimes]) -> Table:
         table.add_row(
             scan.scan_id, outcome, str(scan.deliveries), *("" if s is None else f"{s:.3f}" for s in spans)
         )
-    for column in table.columns:
-        column.no_wrap = True
     for column in table.columns[2:]:
         column.justify = "right"
     return table

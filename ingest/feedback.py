@@ -72,7 +72,7 @@ class FeedbackDesk:
             return json_response(feedback)
         number = [scan.scan_id for scan in job.scans].index(scan_id) + 1
         return web.Response(
-            status=303, headers={"Location": f"{self._settings.links(job).result}#scan-{number}"}
+            status=303, headers={"Location": f"{self._settings.links(job).result}#judge-{number}"}
         )
 
     def _feedback(self, job: JobRecord, scan_id: str, given: _Given) -> Feedback:

@@ -45,7 +45,7 @@ async def test_the_last_word_on_a_scan_is_exported_with_its_hash(system: System,
     status = await system.status(submitted)
     assert (await judged(system, submitted, verdict="agree", note=""))[0] == 303
     answered, location, _ = await judged(system, submitted, verdict="disagree", note="left, I'd say")
-    assert (answered, location) == (303, f"{status['result_url']}#scan-1")
+    assert (answered, location) == (303, f"{status['result_url']}#judge-1")
     job = system.storage.read_job(submitted["job_id"])
     system.storage.delete_job(job.job_id)  # as at the end of its retention time
     exported = CliRunner().invoke(app, ["feedback", "export", "--data", str(tmp_path / "data")])

@@ -53,7 +53,7 @@ async def test_a_result_is_judged_by_keyboard_alone_and_the_word_can_be_changed(
         await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await page.get_by_text("Kept: disagree.").wait_for()
-        assert page.url == f"{result}#scan-1"
+        assert page.url == f"{result}#judge-1"
         given = kept.read(record.job_id, record.scans[0].scan_id)
         assert given is not None
         assert (given.verdict, given.note, given.scan_sha256) == (

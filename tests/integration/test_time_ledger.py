@@ -54,8 +54,8 @@ async def test_a_scan_leaves_its_moments_from_first_byte_to_opened_link(
         system.storage.delete_job(record.job_id)
         command = [sys.executable, "-m", "corestream", "ledger", "--data", str(system.storage.root)]
         printed = subprocess.run([*command, "--csv"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: ASYNC221 - nothing else is to happen meanwhile
-        wide = os.environ | {"COLUMNS": "200"}
-        table = subprocess.run(command, cwd=ROOT, env=wide, capture_output=True, text=True, check=True)  # noqa: ASYNC221 - the same
+        narrow = os.environ | {"COLUMNS": "40"}
+        table = subprocess.run(command, cwd=ROOT, env=narrow, capture_output=True, text=True, check=True)  # noqa: ASYNC221 - the same
     (row,) = csv.DictReader(io.StringIO(printed.stdout))
     assert {name: row[name] for name in times} == times
     assert (row["scan_id"], row["outcome"], row["deliveries"]) == (record.scans[0].scan_id, "done", "1")
