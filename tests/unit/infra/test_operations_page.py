@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, cast
 
-from prometheus_client import CollectorRegistry
 from pydantic.fields import FieldInfo
 
 from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
-from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS, PROCESSORS, Keys
-from pipeline.metrics import (
-    DeliveryMetrics,
-    HttpMetrics,
-    InstallationMetrics,
-    MailMetrics,
-    ScanMetrics,
-    UploadMetrics,
-)
 from pipeline.settings import PREFIX, PipelineSettings
-from pipeline.streams import connect
 from processor.settings import ProcessorSettings
+from tests.support.metrics import every_metric
 from viewer.settings import ViewerSettings
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/operations.md").read_text()
@@ -76,13 +65,8 @@ def test_the_keys_to_look_at_are_the_code_s() -> None:
 
 def test_the_table_of_metrics_is_the_code_s() -> None:
     """Every metric with its type and its labels, and none that nobody counts."""
-    registry = CollectorRegistry()
-    for group in (HttpMetrics, UploadMetrics, ScanMetrics, MailMetrics):
-        group(registry)
-    DeliveryMetrics("", registry)
-    InstallationMetrics(Jobs(connect("redis://"), Keys("")).read_streams, lambda: 0, registry)
     expected = {}
-    for metric in cast("dict[Any, list[str]]", registry._collector_to_names):
+    for metric in every_metric():
         name = f"{metric._name}_total" if metric._type == "counter" else metric._name
         expected[name] = (metric._type, ", ".join(f"`{label}`" for label in metric._labelnames))
     rows = re.findall(r"^\| `(corestream_\w+)` \| (\w+) \| (.*?) ?\|", PAGE, re.MULTILINE)
