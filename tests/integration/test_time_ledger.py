@@ -73,3 +73,23 @@ async def test_a_failed_scan_leaves_its_code(tmp_path: Path, redis_url: str) -> 
         assert list(times) == ["first_byte", "on_disk", "queued", "claimed", "failed"]
         (file,) = system.storage.ledger.iterdir()
         assert '"code":"not-a-head"' in file.read_text()
+
+
+async def test_a_scan_that_is_started_twice_has_the_same_times_in_report_and_ledger(
+    tmp_path: Path, redis_url: str
+) -> None:
+    """The first claim counts, also for the delivery that came to the end."""
+    async with running_system(tmp_path, redis_url) as system:
+        system.network.breaks = True
+        submitted = await system.submit()
+
+        async def broke_down() -> bool:
+            return bool((await system.status(submitted))["scans"][0]["deliveries"] == 2)
+
+        await eventually(broke_down, within_s=15)
+        system.network.breaks = False
+        await system.until_idle()
+        scan = (await system.status(submitted))["scans"][0]
+    assert scan["state"] == "done"
+    assert scan["report"]["times"] == scan["times"]
+    assert scan["times"]["claimed"] < scan["times"]["published"]
