@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline.clock import Instant, now
 from pipeline.ids import Id
+from pipeline.jsonl import append_line
 
 log = structlog.get_logger()
 
@@ -79,8 +79,6 @@ class AuditLog:
     ) -> None:
         """Append a line. A disk that refuses is an error in the log of the service, not of the request.
 
-        Lines of several processes do not mix: each is one write to a file opened for appending.
-
         Args:
             action: What was asked for.
             outcome: How it ended.
@@ -98,13 +96,8 @@ class AuditLog:
             address=self.address_hash(address) if address else None,
             api_key=api_key,
         )
-        text = line.model_dump_json(exclude_none=True) + "\n"
         try:
-            handle = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(handle, text.encode())
-            finally:
-                os.close(handle)
+            append_line(self._path, line)
         except OSError:
             log.exception("audit.not_written", action=action, outcome=outcome, job_id=job_id)
 

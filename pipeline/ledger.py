@@ -10,7 +10,6 @@ a power cut may cost the last seconds of measurement, never anything of a scan.
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.clock import Instant, now, to_text
 from pipeline.ids import Id
+from pipeline.jsonl import append_line
 
 log = structlog.get_logger()
 
@@ -91,18 +91,9 @@ class Ledger:
         self._folder = folder
 
     def note(self, line: Line) -> None:
-        """Append a line; never raises, since no scan shall fail for its measurement.
-
-        Lines of several processes do not mix: each is one write to a file opened for appending.
-        """
-        path = self._folder / f"{now().date().isoformat()}{_SUFFIX}"
-        text = line.model_dump_json(exclude_none=True) + "\n"
+        """Append a line; never raises, since no scan shall fail for its measurement."""
         try:
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            try:
-                os.write(handle, text.encode())
-            finally:
-                os.close(handle)
+            append_line(self._folder / f"{now().date().isoformat()}{_SUFFIX}", line)
         except OSError as error:
             log.warning("ledger.not_written", moment=line.moment, error=error.strerror)
 
