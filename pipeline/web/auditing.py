@@ -18,9 +18,10 @@ API_KEY_NAME = web.RequestKey("api_key_name", str)
 """The name of the API key that a request was let in with."""
 
 _AGAIN_AFTER_S = 600.0
-"""Pages that load themselves anew, clients that poll, viewers that read a file in pieces are one line."""
+"""Pages that load themselves anew, clients that poll, viewers that read a file in pieces are one line, and so
+are addresses that are tried at random: nobody fills the disk with them."""
 _REMEMBERED = 10_000
-_Seen = tuple[Action, str | None, str | None, str | None]
+_Seen = tuple[Action, str, str | None, str | None, str | None]
 
 
 def setup(
@@ -48,9 +49,9 @@ def setup(
     def note(request: web.Request, action: Action, outcome: str) -> None:
         job_id, sender = request.get(JOB_ID), proxies.sender(request)
         scan_id = request.match_info.get("scan_id") if outcome == "ok" and job_id else None
-        repeats = action in {"view", "download"} and outcome == "ok"
         file = request.match_info.get("name") or scan_id
-        if not repeats or is_news((action, job_id, file, sender)):
+        repeats = action in {"view", "download"}
+        if not repeats or is_news((action, outcome, job_id, file, sender)):
             audit.write(
                 action,
                 outcome,

@@ -107,6 +107,14 @@ async def test_the_viewer_writes_views_and_downloads(tmp_path: Path) -> None:
     assert {line.get("job_id") for line in lines(tmp_path)} == {job.job_id, None}
 
 
+async def test_links_that_are_tried_at_random_are_one_line(tmp_path: Path) -> None:
+    """Nobody fills the disk by asking."""
+    async with running_viewer(tmp_path) as viewer, ClientSession() as http:
+        for number in range(3):
+            assert (await http.get(f"{viewer.origin}/r/guess-{number}")).status == 403
+    assert told(tmp_path) == [("view", "link-invalid")]
+
+
 async def test_readers_behind_a_proxy_are_told_apart(tmp_path: Path) -> None:
     """The log tells of each of them, under another hash, as far as the proxy is trusted."""
     async with running_viewer(tmp_path) as viewer, ClientSession() as http:
