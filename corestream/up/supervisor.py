@@ -96,6 +96,7 @@ class _Child:
         self._output = output
         self.hurry = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._starting = asyncio.Lock()
         self._process: Process | None = None
 
     @property
@@ -120,23 +121,23 @@ class _Child:
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
 
     async def _run(self) -> int:
-        self._process = await asyncio.create_subprocess_exec(
-            *tethered(self.service.command),
-            env=os.environ | self.service.settings,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            # A terminal sends Ctrl-C to every process of the session: Redis would end before the services.
-            start_new_session=True,
-        )
+        async with self._starting:
+            self._process = await asyncio.create_subprocess_exec(
+                *tethered(self.service.command),
+                env=os.environ | self.service.settings,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=self._output,
+                stderr=self._output,
+                # A terminal sends Ctrl-C to a whole session: Redis would end before the services.
+                start_new_session=True,
+            )
         log.info("up.started", child=self.service.name, pid=self._process.pid)
-        if self._stopping.is_set():
-            self._signal(signal.SIGTERM)
         return await self._process.wait()
 
     async def stop(self) -> None:
         self._stopping.set()
-        self._signal(signal.SIGTERM)
+        async with self._starting:  # a process on its way gets its grace like any other
+            self._signal(signal.SIGTERM)
         if self._process is None:
             return
         ended = asyncio.create_task(self._process.wait())

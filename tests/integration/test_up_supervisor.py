@@ -88,6 +88,17 @@ async def test_a_service_that_overruns_its_grace_is_killed_with_its_children(tmp
     await ended(await pid_in(tmp_path / "child"))
 
 
+async def test_a_service_that_is_being_started_when_the_end_comes_has_its_grace_too() -> None:
+    """A stop in the first moment leaves nothing behind, and waits no longer than for any other."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which the service inherits
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            async with Supervisor([Service("s", script("exec sleep 600"), stage=0, grace_s=0.3)]):
+                await asyncio.sleep(0)  # the supervisor's task runs so far that its process is on its way
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 async def test_a_second_signal_does_not_wait_for_the_grace(tmp_path: Path) -> None:
     """Who presses Ctrl-C twice wants it to end."""
     stubborn = f"trap '' TERM; echo $$ > {tmp_path}/pid; sleep 600 & wait"
