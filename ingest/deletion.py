@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,11 +120,14 @@ class Deletion:
         return receipt
 
     def _remove(self, job: JobRecord) -> Receipt:
-        files = tuple(self._describe(path) for path in self._files(job))
+        files = []
+        for path in self._files(job):
+            with suppress(FileNotFoundError):  # a result that is being written comes and goes
+                files.append(self._describe(path))
         self.storage.delete_job(job.job_id)
         for path in FeedbackFolder(self.storage.feedback).files(job.job_id):
             path.unlink(missing_ok=True)
-        return Receipt(job_id=job.job_id, deleted_at=now(), files=files)
+        return Receipt(job_id=job.job_id, deleted_at=now(), files=tuple(files))
 
     def _files(self, job: JobRecord) -> list[Path]:
         own = (path for path in self.storage.job_dir(job.job_id).rglob("*") if path.is_file())
