@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -38,6 +40,9 @@ HEADER_TIMEOUT_S = 30.0
 """For a connection to say what it wants, the first time and again; a body has its own time."""
 
 _METRICS = web.AppKey("metrics", HttpMetrics)
+
+_NO_ADDRESS = {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES, errno.EAFNOSUPPORT}
+"""What the system says of an address that cannot be listened on; of a name it says a `gaierror`."""
 
 
 async def _add_headers(request: web.Request, answer: web.StreamResponse) -> None:
@@ -126,6 +131,8 @@ def run(app: web.Application, *, host: str, port: int) -> None:
             keepalive_timeout=HEADER_TIMEOUT_S,
         )
     except OSError as error:
+        if error.errno not in _NO_ADDRESS and not isinstance(error, socket.gaierror):
+            raise
         raise ConfigurationError(
             f"Expected to listen on {host}, port {port}, but: {error.strerror}. "
             "Stop what listens there, or choose another address or port."
