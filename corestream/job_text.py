@@ -10,6 +10,7 @@ from rich.markup import escape
 from corestream.errors import Document
 from pipeline.report import NO_REGION_STANDS_OUT
 
+_WIDTH = len("saliency_native")
 _STYLES: Mapping[str, str] = {"done": "green", "failed": "red", "detecting": "cyan", "waiting": "yellow"}
 
 
@@ -58,7 +59,7 @@ def job_text(job: Document) -> str:
 
 
 def _line(name: str, value: str) -> str:
-    return f"  [dim]{name:<9}[/] {escape(value)}"
+    return f"  [dim]{name:<{_WIDTH}}[/] {escape(value)}"
 
 
 def report_text(report: Mapping[str, Any]) -> str:
