@@ -1,9 +1,14 @@
-"""What the mails say. No file name, no finding, no patient data: whoever reads a mailbox learns of a link."""
+"""What the mails say: how a job ended, each scan's number with its limits, and the link to the rest.
+
+No file name, no patient data. The subject holds no number either, since it is shown on locked screens; and
+where nothing stands out the mail says what that does not mean.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime
@@ -12,10 +17,11 @@ from typing import cast
 
 import jinja2
 
+from pipeline import wording
 from pipeline.clock import now, to_text
 from pipeline.errors import Failure
 from pipeline.links import Links
-from pipeline.report import RESEARCH_USE_ONLY
+from pipeline.report import RESEARCH_USE_ONLY, Report
 from pipeline.storage import JobRecord
 
 _TEMPLATES = jinja2.Environment(
@@ -27,6 +33,30 @@ _TEMPLATES = jinja2.Environment(
     keep_trailing_newline=True,
 )
 _TEMPLATES.globals["research_use_only"] = RESEARCH_USE_ONLY
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one scan ended: it has a report, or a failure.
+
+    Attributes:
+        report: Its result.
+        failure: Why it has none.
+        picture: The summary to be shown in the mail, PNG.
+    """
+
+    report: Report | None = None
+    failure: Failure | None = None
+    picture: bytes | None = None
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the mail says of the result: the number, then what limits it. Not where regions stand out."""
+        if self.report is None:
+            return ()
+        saliency = self.report.saliency
+        nothing = () if saliency.positive else (wording.finding(saliency),)
+        return (wording.estimate(self.report.core_estimate), *nothing, *wording.warnings(self.report))
 
 
 def message_id(job: JobRecord, mail_from: str, retries: int = 0) -> str:
@@ -46,37 +76,35 @@ def message_id(job: JobRecord, mail_from: str, retries: int = 0) -> str:
 def result_mail(
     job: JobRecord,
     links: Links,
-    failures: Sequence[Failure | None],
+    outcomes: Sequence[Outcome],
     mail_from: str,
     *,
     retries: int = 0,
-    previews: Sequence[bytes] = (),
 ) -> EmailMessage:
     """Return the mail that tells a submitter how a job ended.
 
     Args:
         job: The submission; it has an address.
         links: Its addresses.
-        failures: One per scan in the job's order: why it has no result, or None where it has one.
+        outcomes: One per scan, in the job's order.
         mail_from: The sender.
         retries: Of the job's scans by hand, after a mail that told of a failure.
-        previews: Summary pictures to be shown in the mail, PNG.
     """
-    failed = [(number, failure) for number, failure in enumerate(failures, start=1) if failure]
-    headline = _headline(total=len(failures), failed=len(failed))
+    reports = [outcome.report for outcome in outcomes if outcome.report]
+    headline = wording.headline(total=len(outcomes), ready=len(reports))
     values = {
         "headline": headline,
-        "failed": failed,
-        "total": len(failures),
+        "outcomes": outcomes,
+        "ready": len(reports),
+        "models": list(dict.fromkeys(report.model.description for report in reports)),
         "retried": retries > 0,
         "link": links.result,
-        "previews": len(previews),
         "expires": job.links_expire_at.strftime("%d %B %Y, %H:%M UTC").removeprefix("0"),
     }
     message = EmailMessage(policy=SMTP)
     message["From"] = mail_from
     message["To"] = job.email
-    message["Subject"] = f"corestream: {headline}"
+    message["Subject"] = f"corestream: {headline[0].lower()}{headline[1:]}"
     message["Date"] = format_datetime(now())
     message["Message-ID"] = message_id(job, mail_from, retries)
     # RFC 3834, and Exchange's own: no out-of-office answer to a machine.
@@ -84,17 +112,9 @@ def result_mail(
     message["X-Auto-Response-Suppress"] = "All"
     message.set_content(_TEMPLATES.get_template("result.txt").render(values))
     message.add_alternative(_TEMPLATES.get_template("result.html").render(values), subtype="html")
-    for number, picture in enumerate(previews, start=1):
-        html = cast("EmailMessage", message.get_body(("related", "html")))
-        html.add_related(picture, "image", "png", cid=f"<preview-{number}>", disposition="inline")
+    for number, outcome in enumerate(outcomes, start=1):
+        if outcome.picture:
+            html = cast("EmailMessage", message.get_body(("related", "html")))
+            cid = f"<preview-{number}>"
+            html.add_related(outcome.picture, "image", "png", cid=cid, disposition="inline")
     return message
-
-
-def _headline(*, total: int, failed: int) -> str:
-    if failed == 0:
-        return "your scan is ready" if total == 1 else f"your {total} scans are ready"
-    if failed < total:
-        return f"{total - failed} of your {total} scans {'is' if total - failed == 1 else 'are'} ready"
-    return (
-        "your scan could not be processed" if total == 1 else f"none of your {total} scans could be processed"
-    )

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import structlog
 
 from notifier.mailer import Mailer
-from notifier.messages import message_id, result_mail
+from notifier.messages import Outcome, message_id, result_mail
 from notifier.settings import NotifierSettings
 from pipeline import logging
 from pipeline.clock import now
-from pipeline.errors import ConfigurationError, Failure, JobNotFoundError
+from pipeline.errors import ConfigurationError, JobNotFoundError
 from pipeline.events import JobFinished, ScanUploaded, UnknownEventError, parse_event
 from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS
@@ -101,19 +101,14 @@ class ResultHandler:
         mail = result_mail(
             job,
             self._settings.links(job),
-            self._failures(job),
+            [self._outcome(job.job_id, scan.scan_id) for scan in job.scans],
             self._settings.mail_from,
             retries=retries,
-            previews=self._previews(job) if self._settings.mail_preview else (),
         )
         with self._storage.mail_receipt(job.job_id, self._receipt(job, "sent", retries)):
             await self._hand_in(mail)
         self._note_accepted(job)
         log.info("mail.sent", job_id=job.job_id)
-
-    def _previews(self, job: JobRecord) -> list[bytes]:
-        folders = (self._storage.result_dir(job.job_id, scan.scan_id) for scan in job.scans)
-        return [path.read_bytes() for folder in folders if (path := folder / "summary.png").is_file()]
 
     async def _hand_in(self, mail: EmailMessage) -> None:
         try:
@@ -151,14 +146,13 @@ class ResultHandler:
             return None
         return job if job.email else None
 
-    def _failures(self, job: JobRecord) -> list[Failure | None]:
-        failures = []
-        for scan in job.scans:
-            failure = self._storage.read_failure(job.job_id, scan.scan_id)
-            if failure is None and not self._storage.result_dir(job.job_id, scan.scan_id).exists():
-                raise TransientError(f"Expected the outcome of scan {scan.scan_id} on disk, found none yet.")
-            failures.append(failure)
-        return failures
+    def _outcome(self, job_id: str, scan_id: str) -> Outcome:
+        if report := self._storage.read_report(job_id, scan_id):
+            picture = self._storage.result_dir(job_id, scan_id) / "summary.png"
+            return Outcome(report, picture=picture.read_bytes() if self._settings.mail_preview else None)
+        if failure := self._storage.read_failure(job_id, scan_id):
+            return Outcome(failure=failure)
+        raise TransientError(f"Expected the outcome of scan {scan_id} on disk, found none yet.")
 
     def _note_accepted(self, job: JobRecord) -> None:
         at = now()

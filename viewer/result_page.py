@@ -22,17 +22,6 @@ from viewer.visits import Visits
 
 log = structlog.get_logger()
 
-FILES = {
-    "saliency.nii.gz": ("Saliency map", "percent of its maximum, on the network's grid"),
-    "saliency_fixed.nii.gz": ("Map in fixed units", "scans of one model can be compared"),
-    "saliency_native.nii.gz": ("Map on your scan's grid", "lies on the file that you uploaded"),
-    "aligned.nii.gz": ("Aligned scan", "what the network saw, in Hounsfield units"),
-    "summary.png": ("Summary picture", "slices, number and caveats on one page"),
-    "alignment.png": ("Alignment picture", "the scan over the template"),
-    "report.json": ("Report", "everything that is known, for scripts"),
-}
-"""What the files of a result are, for people."""
-
 REFRESH_S = 5
 """How often a page with unfinished scans loads itself anew."""
 
@@ -132,7 +121,6 @@ class ResultPage:
             scans=scans,
             links=links,
             verdicts=VERDICTS,
-            files=FILES,
             methods=methods,
             steps={scan.scan_id: wording.steps(self._visits.moments(scan.scan_id)) for scan in scans},
             waiting=any(scan.state == "waiting" for scan in scans),

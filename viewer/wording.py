@@ -1,4 +1,4 @@
-"""What the pages say of a result: figures with their units and errors, findings with their limits."""
+"""What the pages say of a result: what they share with mails, and lists of facts as labels and values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,25 @@ from datetime import datetime
 from typing import NamedTuple
 
 from pipeline.ledger import Moment
-from pipeline.report import NO_REGION_STANDS_OUT, Alignment, CoreEstimate, Report, Saliency
+from pipeline.report import Report, Saliency
+from pipeline.wording import FILES, SIDE_CAVEAT, alignment, error, finding, number, picture, warnings
+
+__all__ = [
+    "FILES",
+    "SIDE_CAVEAT",
+    "alignment",
+    "error",
+    "facts",
+    "finding",
+    "join",
+    "key_facts",
+    "number",
+    "picture",
+    "raw_maximum",
+    "size",
+    "steps",
+    "warnings",
+]
 
 _KILOBYTE = 1000
 
@@ -24,16 +42,6 @@ _MOMENTS: dict[Moment, str] = {
     "link_opened": "Link first opened",
 }
 
-SIDE_CAVEAT = "Left and right are as the header of the scan claims, and cannot be checked."
-
-
-def number(value: float, digits: int = 1) -> str:
-    """Write a number for people, with a true minus sign and no negative zero."""
-    text = f"{value:.{digits}f}"
-    if float(text) == 0:
-        text = text.removeprefix("-")
-    return text.replace("-", "−")  # noqa: RUF001 (the minus sign is meant)
-
 
 def join(values: Iterable[float], digits: int = 1, separator: str = " × ") -> str:  # noqa: RUF001 (times sign)
     """Write several numbers in a row."""
@@ -47,27 +55,6 @@ def size(size_bytes: int) -> str:
     if size_bytes < _KILOBYTE**2:
         return f"{size_bytes / _KILOBYTE:.0f} kB"
     return f"{size_bytes / _KILOBYTE**2:.1f} MB"
-
-
-def alignment(aligned: Alignment) -> str:
-    """Say how the scan came onto the network's grid."""
-    return f"Method: {aligned.method}." if aligned.applied else "The scan came on the network's grid."
-
-
-def error(estimate: CoreEstimate) -> str:
-    """Say how far off the number usually is."""
-    if estimate.rmse is None:
-        return "Its error is not known."
-    return f"Typical error ± {number(estimate.rmse)} {estimate.unit}, as RMSE on held-out data."
-
-
-def finding(saliency: Saliency) -> str:
-    """Say in a sentence what the map shows."""
-    if not saliency.positive:
-        return NO_REGION_STANDS_OUT
-    if saliency.side is None:
-        return "Regions that moved the estimate are marked; the map names no side."
-    return f"Regions that moved the estimate lie in the {saliency.side} hemisphere."
 
 
 class Step(NamedTuple):

@@ -25,7 +25,7 @@ from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS
 from pipeline.storage import JobRecord
 from pipeline.streams import DeadLetters, Delivery, TransientError, connect, ensure_group, publish
-from tests.support.results import REFUSAL, accepted_job
+from tests.support.results import REFUSAL, accepted_job, publish_result
 from tests.support.smtp_server import SmtpServer, running_smtp
 from tests.support.waiting import eventually
 
@@ -85,7 +85,7 @@ async def finished_job(
     """Accept a job of two scans that have ended, one well, and announce it."""
     storage = settings.storage
     job = accepted_job(storage, scans=2, email=email, links_expire_at=now() + ttl)
-    storage.result_dir(job.job_id, job.scans[0].scan_id).mkdir()
+    publish_result(storage, job, job.scans[0].scan_id)
     storage.write_failure(job.job_id, job.scans[1].scan_id, REFUSAL)
     await Jobs(client, settings.keys).enqueue(job, storage)
     return job
@@ -123,11 +123,26 @@ async def test_a_finished_job_becomes_one_mail_with_a_working_link(
         line for line in body.get_content().splitlines() if line.startswith("https://viewer.example/r/")
     )
     assert settings.tokens.read(link.rpartition("/")[2]) == job.job_id
+    assert "The network's estimate: 23.5 ml. Typical error ± 10.5 ml" in body.get_content()
     assert REFUSAL.title in body.get_content()
     assert await mail_state(settings, client, job) == "sent"
     receipt = settings.storage.read_mail_receipt(job.job_id)
     assert receipt is not None
     assert (receipt.state, receipt.message_id) == ("sent", mail["Message-ID"])
+
+
+@pytest.mark.parametrize("preview", [False, True])
+async def test_a_mail_shows_the_picture_only_where_the_deployment_says_so(
+    settings: NotifierSettings, client: Redis, smtp: SmtpServer, *, preview: bool
+) -> None:
+    """It is health data in clear text."""
+    job = await finished_job(settings, client)
+    async with running_notifier(settings.model_copy(update={"mail_preview": preview})):
+        await settled(settings, client)
+    (mail,) = smtp.mails
+    pictures = [part.get_content() for part in mail.walk() if part.get_content_maintype() == "image"]
+    summary = settings.storage.result_dir(job.job_id, job.scans[0].scan_id) / "summary.png"
+    assert pictures == ([summary.read_bytes()] if preview else [])
 
 
 async def test_a_repeated_event_sends_no_second_mail(

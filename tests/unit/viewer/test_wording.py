@@ -1,55 +1,17 @@
-"""What pages say of a result: every number with its limits, and no finding that reads as "no stroke"."""
+"""What pages list of a result."""
 
 from __future__ import annotations
 
-import pytest
-
-from pipeline.report import CoreEstimate, Report
 from tests.support.results import report
 from viewer import wording
 
 
-def result(*, positive: bool = True) -> Report:
-    """Return a report."""
-    return report("a" * 32, "b" * 32, positive=positive)
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(23.46, "23.5"), (-3.21, "\N{MINUS SIGN}3.2"), (-0.01, "0.0"), (0.0, "0.0")]
-)
-def test_numbers_are_rounded_and_signed(value: float, text: str) -> None:
-    """A regression may answer below zero; a negative zero would look like a fault."""
-    assert wording.number(value) == text
-
-
-def test_the_error_stands_with_its_unit() -> None:
-    """A number without its error invites trust that it has not earned."""
-    assert wording.error(result().core_estimate) == "Typical error ± 10.5 ml, as RMSE on held-out data."
-
-
-def test_an_unknown_error_is_said_to_be_unknown() -> None:
-    """Silence would read as none."""
-    estimate = CoreEstimate(value=1, unit="ml", rmse=None, note="")
-    assert wording.error(estimate) == "Its error is not known."
-
-
-def test_a_map_is_said_to_show_what_moved_the_estimate() -> None:
-    """Never "the infarct"."""
-    assert wording.finding(result().saliency) == "Regions that moved the estimate lie in the left hemisphere."
-
-
-def test_nothing_found_never_reads_as_no_stroke() -> None:
-    """The network may have missed it."""
-    text = wording.finding(result(positive=False).saliency)
-    assert text == "No region stands out. This does not exclude a stroke."
-
-
 def test_the_facts_name_weights_voxels_and_times() -> None:
     """What one needs to trust or reject a result."""
-    facts = dict(wording.facts(result()))
-    assert facts["Weights SHA-256"] == "cd" * 32
-    assert "1.00" in facts["Scan"]
-    assert "146" in facts["Scan"]
-    assert facts["Time"] == "read 0.12 s, network 2.31 s, write 0.84 s"
-    assert "Strongest at (x, y, z)" in facts
-    assert "Strongest at (x, y, z)" not in dict(wording.facts(result(positive=False)))
+    listed = dict(wording.facts(report("a" * 32, "b" * 32)))
+    assert listed["Weights SHA-256"] == "cd" * 32
+    assert "1.00" in listed["Scan"]
+    assert "146" in listed["Scan"]
+    assert listed["Time"] == "read 0.12 s, network 2.31 s, write 0.84 s"
+    assert "Strongest at (x, y, z)" in listed
+    assert "Strongest at (x, y, z)" not in dict(wording.facts(report("a" * 32, "b" * 32, positive=False)))
