@@ -13,10 +13,12 @@ from ingest.documents import JobDocument
 from ingest.estimate import in_words, wait_s
 from ingest.retrying import RETRIABLE
 from ingest.settings import IngestSettings
-from ingest.status import Status, is_over
+from ingest.status import FILES, Status, is_over
+from pipeline import wording
 from pipeline.job_news import BEGINNING, JobNews
 from pipeline.storage import JobRecord
 from pipeline.streams import RedisError
+from pipeline.web.app import PAGE_CSP
 from pipeline.web.openapi import Operation, described
 from pipeline.web.pages import render
 
@@ -77,15 +79,16 @@ class Pages:
     async def job(self, request: web.Request) -> web.Response:
         """`GET /jobs/{job_id}`: how a job stands; by script it is followed live, else it reloads itself."""
         record = self.access.job(request)
-        token = self.settings.links(record).token
+        links = self.settings.links(record)
         position = await self._position(record)
         job = await self.status.read(record)
-        return render(
+        answer = render(
             request,
             "job.html",
             job=job,
-            token=token,
-            events_url=f"/api/jobs/{job.job_id}/events?token={token}&from={position}",
+            archive_url=links.archive,
+            token=links.token,
+            events_url=f"/api/jobs/{job.job_id}/events?token={links.token}&from={position}",
             over=is_over(job),
             waits=await self._waits(job),
             took=self._took(),
@@ -94,7 +97,14 @@ class Pages:
             created=record.created_at,
             link_expires=record.links_expire_at,
             expires=record.expires_at,
+            wording=wording,
+            files=FILES,
         )
+        # The pictures lie at the viewer, which alone reads results.
+        answer.headers["Content-Security-Policy"] = PAGE_CSP.replace(
+            "img-src 'self'", f"img-src 'self' {links.viewer_url}"
+        )
+        return answer
 
     async def _position(self, record: JobRecord) -> str:
         """Return the last moment that the page shows; before the job is read, so that none is missed."""

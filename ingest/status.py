@@ -19,7 +19,7 @@ from pipeline.streams import RedisError
 
 log = structlog.get_logger()
 
-_FILES: dict[str, ResultFile] = {
+FILES: dict[str, ResultFile] = {
     "saliency": "saliency.nii.gz",
     "saliency_fixed": "saliency_fixed.nii.gz",
     "saliency_native": "saliency_native.nii.gz",
@@ -28,6 +28,8 @@ _FILES: dict[str, ResultFile] = {
     "aligned": "aligned.nii.gz",
     "alignment": "alignment.png",
 }
+"""The files of a result by the kinds under which a job's document has their addresses."""
+
 _WAITING = ScanState("waiting")
 
 
@@ -114,7 +116,7 @@ class Status:
 
     def _files(self, job_id: str, scan_id: str, links: Links) -> dict[str, str]:
         folder = self.storage.result_dir(job_id, scan_id)
-        return {kind: links.file(scan_id, name) for kind, name in _FILES.items() if (folder / name).is_file()}
+        return {kind: links.file(scan_id, name) for kind, name in FILES.items() if (folder / name).is_file()}
 
     def _mail(self, record: JobRecord) -> MailState:
         receipt = self.storage.read_mail_receipt(record.job_id)

@@ -57,6 +57,7 @@ def build(settings: ViewerSettings) -> web.Application:
         templates=_HERE / "templates",
         checks={"disk": _disk(settings.storage)},
         registry=registry,
+        home=settings.public_url,
     )
     access = Access(settings.tokens, settings.storage)
     visits = Visits(settings.storage.ledger, settings.retention, StageMetrics(registry))

@@ -83,6 +83,7 @@ def build_app(
     checks: Mapping[str, Check],
     registry: CollectorRegistry,
     refresh: Refresh | None = None,
+    home: str = "/",
 ) -> web.Application:
     """Return an application with pages, problem documents, headers, health and metrics.
 
@@ -91,12 +92,13 @@ def build_app(
         checks: What `readyz` asks, by name.
         registry: What `metrics` shows.
         refresh: Is awaited before it is shown.
+        home: Where the head of every page leads.
     """
     metrics = HttpMetrics(registry)
     app = web.Application(middlewares=[_log_request, problems.middleware(metrics)])
     app[_METRICS] = metrics
     app.on_response_prepare.append(_add_headers)
-    pages.setup(app, templates)
+    pages.setup(app, templates, home)
 
     health.add_routes(app, checks=checks, registry=registry, refresh=refresh)
     return app

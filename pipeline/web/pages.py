@@ -17,8 +17,8 @@ STATIC = _HERE / "static"
 _TEMPLATES = web.AppKey("templates", jinja2.Environment)
 
 
-def setup(app: web.Application, templates: Path) -> None:
-    """Let an application render its own templates and the shared ones."""
+def setup(app: web.Application, templates: Path, home: str) -> None:
+    """Let an application render its own templates and the shared ones, whose heads lead to `home`."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([templates, _HERE / "templates"]),
         autoescape=True,
@@ -26,7 +26,7 @@ def setup(app: web.Application, templates: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["research_use_only"] = RESEARCH_USE_ONLY
+    environment.globals |= {"research_use_only": RESEARCH_USE_ONLY, "home": home}
     app[_TEMPLATES] = environment
     app.router.add_static("/static/", STATIC)
 

@@ -22,7 +22,7 @@ from pipeline.jobs import Jobs
 from pipeline.storage import JobRecord
 from pipeline.streams import connect
 from tests.support.browser import running_browser, visit
-from tests.support.results import accepted_job, publish_result
+from tests.support.results import WARNING, accepted_job, publish_result
 from tests.support.system import ADDRESS, SECRET, WITHIN_S, System, running_system
 from tests.support.waiting import eventually
 
@@ -148,9 +148,18 @@ async def test_an_open_page_follows_its_scan_to_the_result(system: System) -> No
         system.network.let_go.set()
         await page.wait_for_selector('[data-state="done"]')
         await page.wait_for_selector('html[data-live="ended"]', state="attached")
-        assert await page.inner_text("#note") == "The scan has a result."
+        assert await page.inner_text("#note") == "Your scan is ready"
         assert await page.is_visible("text=Mail sent")
         assert await page.is_visible("text=23.5")
+        assert await page.is_visible("text=Typical error ± 10.5 ml, as RMSE on held-out data.")
+        assert await page.is_visible("text=Regions that moved the estimate lie in the left hemisphere.")
+        assert await page.is_visible(f"text={WARNING}")
+        await page.locator(".picture").first.evaluate("(picture) => picture.decode()")
+        await page.get_by_text("Alignment", exact=True).click()
+        await page.get_by_role("img", name="outlines over it").wait_for()
+        async with page.expect_download() as saving:
+            await page.get_by_role("link", name="All as one zip").click()
+        assert (await saving.value).suggested_filename == f"corestream-{submitted['job_id'][:8]}.zip"
         assert await page.evaluate("window.loadedOnce") is True
         assert opened.complaints == []
 
@@ -232,6 +241,7 @@ async def test_a_page_outlives_a_killed_ingest(tmp_path: Path, redis_url: str) -
                 first.kill()
                 await page.wait_for_selector('html[data-live="lost"]', state="attached")
                 assert "trying again" in await page.inner_text("#note")
+                assert await page.evaluate("document.getElementById('note').offsetHeight") > 1
                 publish_result(settings.storage, job, scan_id)
                 done = ScanProcessed(job_id=job.job_id, scan_id=scan_id, path="result")
                 await jobs.scan_ended(done).run(client)

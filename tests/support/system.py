@@ -31,6 +31,7 @@ from processor.worker import ScanHandler
 from tests.support.nifti_files import compressed, good
 from tests.support.results import REFUSAL, report, write_result
 from tests.support.smtp_server import SmtpServer, running_smtp
+from tests.support.viewing import running_viewer
 from tests.support.waiting import eventually
 
 ADDRESS = "reader@hospital.example"
@@ -137,7 +138,9 @@ async def running_system(folder: Path, redis_url: str, **changed: Any) -> AsyncI
         redis_url: Of an empty Redis.
         changed: Settings of ingest that differ.
     """
-    settings = IngestSettings(secret_key=SECRET, redis_url=redis_url, data_dir=folder / "data", **changed)
+    viewer_port = free_ports()
+    known = {"viewer_url": f"http://127.0.0.1:{viewer_port}"} | changed
+    settings = IngestSettings(secret_key=SECRET, redis_url=redis_url, data_dir=folder / "data", **known)
     client, network, stop = connect(redis_url), StandIn(), asyncio.Event()
     network.let_go.set()
     registry, mails_port, scans_port = new_registry(), free_ports(), free_ports()
@@ -175,11 +178,12 @@ async def running_system(folder: Path, redis_url: str, **changed: Any) -> AsyncI
         }
         try:
             presence = Presence(client, settings.keys.workers)
+            origin = str(server.make_url("/")).rstrip("/")
             async with (
+                running_viewer(settings.data_dir, port=viewer_port, public_url=origin),
                 listening(host="127.0.0.1", port=scans_port, checks={}, registry=registry),
                 presence.announced(f"processor:{processor.name}", settings.lease_ms),
             ):
-                origin = str(server.make_url("/")).rstrip("/")
                 yield System(settings, origin, client, http, smtp, network, processor.name, workers)
         finally:
             network.let_go.set()
