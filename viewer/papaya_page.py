@@ -110,8 +110,8 @@ def _browser_settings(scan: ScanView, report: Report, largest_raw: float) -> dic
         "name": "saliency",
         "label": "The saliency map",
         "url": scan.file("saliency.nii.gz"),
-        "choice": "Percent of this map's maximum",
-        "note": "Every map reaches 100 %: those of different scans do not compare by colour.",
+        "choice": "Percent of its maximum",
+        "note": "Every map reaches 100 %: do not compare by colour.",
         "unit": "%",
         "range": _MAP_RANGE,
     }
