@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from importlib.metadata import version
 from typing import Any
 
@@ -17,6 +16,10 @@ _DESCRIPTION = (
     "Submit head CT angiograms, follow the job, fetch what a published network sees in them. "
     f"{RESEARCH_USE_ONLY}"
 )
+
+
+_TAGS = ("jobs", "resumable uploads", "health", "monitor", "dead letters")
+"""The groups of the page, in its order: first what submitters need, then what operators do."""
 
 
 def add_routes(app: web.Application) -> None:
@@ -39,7 +42,7 @@ def add_routes(app: web.Application) -> None:
 
 def _groups(described: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Return the operations by their tag, as the page shows them."""
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[str, list[dict[str, Any]]] = {tag: [] for tag in _TAGS}
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             shown = operation | {"path": path, "method": method.upper(), "fields": {}}
@@ -47,4 +50,4 @@ def _groups(described: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
                 name = body.get("schema", {}).get("$ref", "").rpartition("/")[2]
                 shown["fields"][kind] = described["components"]["schemas"].get(name, {}).get("properties", {})
             groups[operation["tags"][0]].append(shown)
-    return dict(groups)
+    return groups
