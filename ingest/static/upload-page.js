@@ -28,7 +28,7 @@ class Item {
     this.part(".weight").textContent = size(this.total);
     this.part("progress").max = this.total;
     this.part("progress").setAttribute("aria-label", `${name}, sent`);
-    this.part(".cancel").setAttribute("aria-label", `Remove ${name}`);
+    this.name = name;
     this.part(".retry").setAttribute("aria-label", `Retry ${name}`);
     this.part(".cancel").addEventListener("click", () => this.cancel());
     this.part(".retry").addEventListener("click", () => this.wait());
@@ -43,6 +43,9 @@ class Item {
     this.row.dataset.state = state;
     this.part(".said").textContent = sentence;
     this.part(".retry").hidden = state !== "failed" || !this.kind;
+    const cancel = state === "waiting" || state === "sending" ? "Cancel" : "Remove";
+    this.part(".cancel").textContent = cancel;
+    this.part(".cancel").setAttribute("aria-label", `${cancel} ${this.name}`);
     this.part("progress").hidden = !["sending", "sent"].includes(state);
     showForm();
   }
@@ -110,7 +113,7 @@ function showForm() {
   const button = document.getElementById("submit");
   button.textContent = submitting ? "Submits when all are sent …" : good > 1 ? `Submit ${good} scans` : "Submit";
   button.disabled = submitting || !good;
-  note.textContent = items.length ? `${sent} of ${items.length} sent.` : "";
+  note.textContent = good ? `${sent} of ${good} sent.` : "Choose a scan first.";
 }
 
 async function add(files) {

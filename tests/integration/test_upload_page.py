@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from playwright.async_api import Dialog, Page, Request, Route
 
 from tests.support.browser import running_browser, visit
+from tests.support.dicom_files import archive_of, series, written
 from tests.support.nifti_files import compressed, good
 from tests.support.system import ADDRESS, System, running_system
 
@@ -61,7 +63,7 @@ async def test_dropped_and_chosen_scans_become_one_job_and_no_name_leaves_the_br
         await page.wait_for_selector("text=neither a NIfTI volume")
         await page.set_input_files("#file", scan)
         await drop(page, "second.nii.gz", compressed(good()))
-        await page.wait_for_selector("text=2 of 3 sent")
+        await page.wait_for_selector("text=2 of 2 sent")
         assert await page.is_visible(f"text={NAME}")
         await page.fill("#email", ADDRESS)
         await page.check("#remember")
@@ -134,6 +136,73 @@ async def test_what_the_door_refuses_is_said_at_its_row_and_can_be_removed(
         await page.get_by_role("button", name="Remove flat.nii").click()
         await page.get_by_role("button", name="Submit").click()
         await page.wait_for_url("**/jobs/*")
+
+
+async def test_two_files_are_sent_at_a_time_and_each_can_be_cancelled_or_tried_again(
+    system: System, scan: Path, tmp_path: Path
+) -> None:
+    """What is cancelled is taken back from the service; what failed says why; the others go on."""
+    let_go = asyncio.Event()
+    sizes = [CHUNK_BYTES // n for n in (2, 3, 4)]
+    files = [tmp_path / f"scan-{number}.nii" for number in (1, 2, 3)]
+    for file, size in zip(files, sizes, strict=True):
+        file.write_bytes(good() + bytes(size))
+
+    async def hold(route: Route) -> None:
+        if route.request.method == "PATCH":
+            await let_go.wait()
+        await route.continue_()
+
+    async def refuse(route: Route) -> None:
+        problem = {"title": "Too large", "detail": "Expected a smaller file."}
+        await route.fulfill(status=413, json=problem, content_type="application/problem+json")
+
+    async with running_browser() as browser, visit(browser, system.origin) as opened:
+        page = opened.page
+        await page.route("**/api/uploads/*", hold)
+        first, second, third = (page.locator(".row", has_text=file.name) for file in files)
+        async with page.expect_request(lambda request: request.method == "PATCH"):
+            await page.set_input_files("#file", files)
+        await third.locator("text=Waiting for its turn").wait_for()
+        assert [await row.get_attribute("data-state") for row in (first, second)] == ["sending", "sending"]
+        async with page.expect_response(lambda answer: answer.request.method == "DELETE") as taken_back:
+            await page.get_by_role("button", name="Cancel scan-1.nii").click()
+        assert (await taken_back.value).status == 204
+        await third.locator("text=Starting").or_(third.locator("text=%")).wait_for()
+        let_go.set()
+        await page.wait_for_selector("text=2 of 2 sent")
+        await page.unroute("**/api/uploads/*")
+        await page.route("**/api/uploads", refuse)
+        await page.set_input_files("#file", scan)
+        failed = page.locator(".row", has_text=NAME)
+        await failed.locator("text=Expected a smaller file.").wait_for()
+        await page.unroute("**/api/uploads")
+        await page.get_by_role("button", name=f"Retry {NAME}").click()
+        await page.wait_for_selector("text=3 of 3 sent")
+        await page.fill("#email", ADDRESS)
+        await page.get_by_role("button", name="Submit 3 scans").click()
+        await page.wait_for_url("**/jobs/*")
+        assert await page.evaluate("localStorage.length") == 0
+    [job_id] = system.storage.job_ids()
+    assert len(system.storage.read_job(job_id).scans) == 3
+
+
+async def test_a_dicom_folder_is_one_scan_and_so_is_its_zip(system: System, tmp_path: Path) -> None:
+    """The slices of a folder belong together."""
+    folder = tmp_path / "DOE_JANE"
+    written(series(), folder)
+    archive = tmp_path / "series.zip"
+    archive.write_bytes(archive_of(series(seed=1)))
+    async with running_browser() as browser, visit(browser, system.origin) as opened:
+        page = opened.page
+        await page.set_input_files("#folder", folder)
+        await page.locator(".row", has_text="DICOM series, 8 files").wait_for()
+        await page.set_input_files("#file", archive)
+        await page.wait_for_selector("text=2 of 2 sent")
+        await page.get_by_role("button", name="Submit 2 scans").click()
+        await page.wait_for_url("**/jobs/*")
+    [job_id] = system.storage.job_ids()
+    assert len(system.storage.read_job(job_id).scans) == 2
 
 
 async def test_the_sample_is_offered_where_there_is_one_and_the_form_works_without_script(
