@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -14,6 +15,7 @@ from pipeline.storage import write_whole
 
 _NAME = re.compile(r"\d{8}T\d{9}-[0-9a-f]{32}")
 """When a mail came, to the millisecond, so that names sort by time; and what makes it unique."""
+_CAME = "%Y%m%dT%H%M%S%f"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Mail:
 
     name: str
     message: EmailMessage
+
+    @property
+    def came_at(self) -> datetime:
+        """When it was caught."""
+        return datetime.strptime(self.name.partition("-")[0], _CAME).replace(tzinfo=UTC)
 
     @property
     def text(self) -> str:
@@ -66,7 +73,7 @@ class Mailbox:
             Its file.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        stamp = now().strftime("%Y%m%dT%H%M%S%f")[:-3]
+        stamp = now().strftime(_CAME)[:-3]
         path = self.folder / f"{stamp}-{new_id()}.eml"
         write_whole(path, content)
         return path

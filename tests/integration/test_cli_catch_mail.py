@@ -15,6 +15,8 @@ import aiohttp
 import pytest
 
 from corestream.up.ports import free_ports
+from tests.support.axe import findings
+from tests.support.browser import running_browser, visit
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +89,27 @@ async def test_a_mail_is_kept_listed_and_shown_with_a_link_to_click(catcher: Cat
     assert f'<a href="{LINK}"' in shown
     assert "\n. a line that begins with a dot" in shown
     assert "frame-src 'self'" in policy
+
+
+async def test_list_and_mail_are_for_everybody(catcher: Catcher) -> None:
+    """By keyboard from the list to the mail and back; nothing complains, light and dark, wide and narrow."""
+    async with running_browser() as browser:
+        async with visit(browser, catcher.page) as opened:
+            assert await opened.page.is_visible("text=No mail yet")
+        await asyncio.to_thread(send, catcher.smtp_port)
+        for dark, width in ((False, 1280), (True, 390)):
+            async with visit(browser, catcher.page, dark=dark, width=width) as opened:
+                page = opened.page
+                assert await findings(page) == []
+                await page.focus("text=Result <ready>")
+                await page.keyboard.press("Enter")
+                await page.frame_locator("iframe").get_by_text("Open").wait_for()
+                assert await findings(page) == []
+                assert await page.evaluate("document.documentElement.scrollWidth - innerWidth") == 0
+                await page.get_by_text("All mails").click()
+                await page.wait_for_selector("h1 >> text=Caught mails")
+                # Chromium's own word that the mail's script was not run.
+                assert all("frame is sandboxed" in said for said in opened.complaints)
 
 
 async def test_the_html_of_a_mail_can_neither_run_nor_load_anything(catcher: Catcher) -> None:

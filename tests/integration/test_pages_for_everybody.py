@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser
 
 from pipeline.storage import JobRecord
+from tests.support.axe import findings
 from tests.support.browser import running_browser, visit
 from tests.support.nifti_files import compressed, good
 from tests.support.results import REFUSAL, accepted_job, publish_result
 from tests.support.system import ADDRESS, ADMIN, System, running_system
 from tests.support.viewing import RunningViewer, running_viewer
 
-AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
 MOST_BYTES = 60_000
 WEIGH = """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
     .filter(({ name }) => !name.includes("/files/"))
@@ -45,18 +45,6 @@ async def viewer(tmp_path: Path) -> AsyncIterator[RunningViewer]:
     folder.mkdir()
     async with running_viewer(folder) as running:
         yield running
-
-
-async def findings(page: Page) -> list[str]:
-    """Return what axe-core finds serious or critical: the rule, and where."""
-    await page.evaluate(AXE.read_text())
-    result: dict[str, Any] = await page.evaluate("() => axe.run()")
-    return [
-        f"{found['id']}: {node['html']}"
-        for found in result["violations"]
-        if found["impact"] in {"serious", "critical"}
-        for node in found["nodes"]
-    ]
 
 
 def result_of_three(viewer: RunningViewer) -> JobRecord:
@@ -88,6 +76,7 @@ async def pages(system: System, viewer: RunningViewer) -> dict[str, str]:
         "job, failed": of(failed),
         "delete": of(done, "/delete"),
         "no token": f"{system.origin}/jobs/{done['job_id']}",
+        "interface": f"{system.origin}/api/docs",
         "result": viewer.result(single),
         "results": viewer.result(shown),
         "viewer": viewer.papaya(single),
