@@ -166,27 +166,27 @@ async function submit() {
   submitting = false;
   if (!sent.length) { showForm(); return; }
   const email = document.getElementById("email").value.trim();
-  let answer;
+  let answer, told;
   try {
     answer = await fetch("/api/jobs", {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "application/json" },
       body: JSON.stringify({ uploads: sent.flatMap((item) => item.urls), ...(email && { email }) }),
     });
+    told = await answer.json(); // a proxy's own page of errors is none
   } catch {
     showForm();
     note.textContent = "The service cannot be reached. Your files are kept there: press Submit again in a moment.";
     return;
   }
-  const document_ = await answer.json();
   if (answer.ok) {
     remember(email);
     for (const item of items) item.forget();
-    const page = new URL(document_.page_url);
+    const page = new URL(told.page_url);
     location.assign(page.pathname + page.search);
     return;
   }
-  refuse(sent, document_);
+  refuse(sent, told);
 }
 
 /** Say of each refused scan why; the others stay and can be submitted without it. */
@@ -224,9 +224,9 @@ function connect() {
   document.getElementById("choose").addEventListener("click", () => document.getElementById("file").click());
   document.getElementById("choose-folder").addEventListener("click", () => document.getElementById("folder").click());
   document.getElementById("sample")?.addEventListener("click", async ({ target }) => {
-    const answer = await fetch(target.dataset.from);
-    if (answer.ok) add([new File([await answer.blob()], "sample.nii.gz", { lastModified: 0 })]);
-    else note.textContent = "The sample is not there any more. Choose a scan of your own.";
+    const answer = await fetch(target.dataset.from).catch(() => null);
+    if (answer?.ok) add([new File([await answer.blob()], "sample.nii.gz", { lastModified: 0 })]);
+    else note.textContent = "The sample cannot be had. Choose a scan of your own, or try again in a moment.";
   });
   const email = localStorage.getItem(EMAIL_KEY);
   if (email) {
