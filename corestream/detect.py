@@ -14,12 +14,20 @@ from corestream.folders import result_folders, work_on_each
 from corestream.job_text import report_text
 from corestream.verify import verify_report
 from pipeline.errors import ConfigurationError
+from pipeline.report import Precision
 
 ModelOption = Annotated[
     str, typer.Option(envvar="CORESTREAM_MODEL", help="A name (`corestream model list`) or a weights file.")
 ]
 ModelDirOption = Annotated[
     Path, typer.Option(envvar="CORESTREAM_MODEL_DIR", help="Where `corestream model fetch` keeps weights.")
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(
+        envvar="CORESTREAM_PRECISION",
+        help="`fast`: bfloat16 in part, a little off; float32 where the CPU cannot.",
+    ),
 ]
 DEFAULT_MODEL = "demo"
 DEFAULT_MODEL_DIR = Path("models")
@@ -34,13 +42,14 @@ def detect(
     ),
     model: ModelOption = DEFAULT_MODEL,
     model_dir: ModelDirOption = DEFAULT_MODEL_DIR,
+    precision: PrecisionOption = "float32",
     verify: Annotated[
         Path | None,
         typer.Option(
             metavar="REPORT",
             exists=True,
             dir_okay=False,
-            help="A report.json with its files beside it: run it again, compare, write nothing.",
+            help="A report.json beside its files: run it again in its precision, compare, write nothing.",
         ),
     ] = None,
 ) -> None:
@@ -59,7 +68,7 @@ def detect(
     try:
         chosen = resolve_model(model, model_dir)
         with err.status(f"loading the network {model}"):
-            detector = load_detector(chosen)
+            detector = load_detector(chosen, precision)
     except ConfigurationError as error:
         fail(str(error), ExitStatus.USAGE)
 

@@ -25,6 +25,7 @@ from notifier.settings import NotifierSettings, SmtpServer
 from pipeline.errors import ConfigurationError
 from pipeline.settings import INGEST_PORT, PREFIX, VIEWER_PORT, load
 from pipeline.streams import RedisError, connect, durability_warnings
+from processor.detection.precision import has_bfloat16, usable
 from processor.models import resolve_model
 from processor.settings import ProcessorSettings
 from viewer.settings import ViewerSettings
@@ -92,6 +93,7 @@ def examine() -> Iterator[Finding]:
     yield _tensorflow()
     yield _template()
     yield _model(processor)
+    yield _precision(processor)
     yield _viewer_files()
     yield _mail(notifier.smtp_server)
     yield _disk(processor.data_dir)
@@ -171,6 +173,19 @@ def _model(settings: ProcessorSettings) -> Finding:
     except ConfigurationError as error:
         return Finding("model", "missing", str(error))
     return Finding("model", "ok", f"{found.name}: {found.description}")
+
+
+def _precision(settings: ProcessorSettings) -> Finding:
+    able = "this CPU has bfloat16 instructions" if has_bfloat16() else "this CPU has no bfloat16 instructions"
+    if settings.precision == "float32":
+        return Finding("precision", "ok", f"float32 ({able}, which CORESTREAM_PRECISION=fast uses)")
+    if usable(settings.precision) == settings.precision:
+        return Finding("precision", "ok", f"{settings.precision}: {able}")
+    return Finding(
+        "precision",
+        "note",
+        f"Expected a CPU for {settings.precision}, but {able} (AVX512-BF16, AMX): float32 is used.",
+    )
 
 
 def _viewer_files() -> Finding:

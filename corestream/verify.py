@@ -42,7 +42,8 @@ def verify_report(report_path: Path, files: Sequence[Path], model: str, model_di
         report = Report.model_validate_json(report_path.read_bytes())
         chosen = _reported_model(report, model, model_dir)
         with err.status("detecting again"):
-            comparison = verify(report_path, files[0], load_detector(chosen), chosen)
+            detector = load_detector(chosen, report.precision)
+            comparison = verify(report_path, files[0], detector, chosen)
     except ValidationError as error:
         fail(
             f"Expected a report of corestream in {report_path}, received something else "

@@ -19,6 +19,8 @@ NO_REGION_STANDS_OUT = "No region stands out. This does not exclude a stroke."
 Side = Literal["left", "right"]
 """A hemisphere of the patient, as the scan's header has it."""
 
+Precision = Literal["float32", "fast"]
+"""The network's arithmetic: 32-bit floats, or bfloat16 in two of its convolutions."""
 
 Matrix = tuple[tuple[float, float, float, float], ...]
 
@@ -107,6 +109,8 @@ class Report(_Part):
     """What the scan's header claims about left and right, and that nobody can check it."""
     alignment: Alignment
     model: ModelFacts
+    precision: Precision = "float32"
+    """The one that was used, whatever the settings ask for."""
     core_estimate: CoreEstimate
     saliency: Saliency
     timings_s: dict[str, float]

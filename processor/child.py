@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from pipeline.errors import CorestreamError
+from pipeline.report import Precision
 from pipeline.streams import TransientError
 from processor.models import Model
 from processor.printed import Printed, print_into
@@ -54,28 +55,31 @@ class NetworkDetection:
 
     Attributes:
         model: The network to load.
+        precision: The wanted one.
     """
 
     model: Model
+    precision: Precision = "float32"
 
     # TensorFlow is imported inside the methods, which run in the child: the worker imports this module too.
 
     def load(self) -> None:
         """Load the network and trace its graph."""
-        _detector(self.model)
+        _detector(self.model, self.precision)
 
     def detect(self, scan: Path, out_dir: Path, job_id: str, scan_id: str) -> None:
         """Run the network on one volume."""
         from processor.detect import detect_scan  # noqa: PLC0415
 
-        detect_scan(scan, out_dir, _detector(self.model), model=self.model, job_id=job_id, scan_id=scan_id)
+        detector = _detector(self.model, self.precision)
+        detect_scan(scan, out_dir, detector, model=self.model, job_id=job_id, scan_id=scan_id)
 
 
 @cache
-def _detector(model: Model) -> Detector:
+def _detector(model: Model, precision: Precision) -> Detector:
     from processor.detect import load_detector  # noqa: PLC0415
 
-    return load_detector(model)
+    return load_detector(model, precision)
 
 
 class DetectionChild:

@@ -15,6 +15,7 @@ from pipeline.report import CoreEstimate, ModelFacts, Report, Saliency
 from processor.alignment.space import Affine
 from processor.alignment.template import load_template
 from processor.detection.detector import Detector
+from processor.detection.precision import Precision
 from processor.detection.saliency import SaliencyMap, Voxel
 from processor.detection.weights import WeightsFileError, read_weights
 from processor.models import Model
@@ -25,15 +26,28 @@ from processor.volumes import read_volume
 SCALE = "percent of this map's own maximum before smoothing, so levels of two scans cannot be compared"
 SCALE_FIXED = "network output per feature, smoothed alike; scans of one model can be compared"
 
+COMPUTED_FAST = (
+    "Computed in the fast precision (bfloat16 in two convolutions): number and map differ a little from what "
+    "float32 gives."
+)
+FELL_BACK = (
+    "The fast precision was asked for, but the CPU has no bfloat16 instructions (AVX512-BF16, AMX): this was "
+    "computed in float32."
+)
 
-def load_detector(model: Model) -> Detector:
+
+def load_detector(model: Model, precision: Precision = "float32") -> Detector:
     """Load a model and the template, and run the model once, so that the first scan finds them ready.
+
+    Args:
+        model: Its weights are read.
+        precision: The wanted one; the detector says which is used.
 
     Raises:
         ConfigurationError: Its file does not hold the weights of this network.
     """
     try:
-        detector = Detector(read_weights(model.path))
+        detector = Detector(read_weights(model.path), precision)
     except WeightsFileError as error:
         raise ConfigurationError(f"The model {model.path} cannot be used. {error}") from error
     detector.warm()
@@ -84,12 +98,17 @@ def detect_scan(
         model=ModelFacts(
             name=model.name, sha256=model.sha256, description=model.description, trained_on=model.trained_on
         ),
+        precision=detector.precision,
         core_estimate=CoreEstimate(value=detection.core_estimate, **model.core_estimate.model_dump()),
         saliency=_saliency(detection.saliency, placed, model),
         timings_s={"reading": round(read - started, 3), "alignment": round(aligned - read, 3)}
         | {step: round(took_s, 3) for step, took_s in detection.timings_s.items()},
         software=_software(),
-        warnings=(*placed.warnings, *estimate_warnings(detection.core_estimate, model)),
+        warnings=(
+            *placed.warnings,
+            *estimate_warnings(detection.core_estimate, model),
+            *precision_warnings(detector.wanted, detector.precision),
+        ),
     )
     write_outputs(out_dir, placed, detection.saliency, model, report)
     return report
@@ -131,6 +150,13 @@ def estimate_warnings(core_estimate: float, model: Model) -> tuple[str, ...]:
     return (
         f"The estimate is outside what the model was trained on, {trained}: its error is not known there.",
     )
+
+
+def precision_warnings(wanted: Precision, used: Precision) -> tuple[str, ...]:
+    """Say where a result is not in the precision that matches the public code, or not in the wanted one."""
+    if used == "fast":
+        return (COMPUTED_FAST,)
+    return (FELL_BACK,) if wanted == "fast" else ()
 
 
 def _own_version() -> str:

@@ -139,7 +139,11 @@ def _network(report: Report) -> str:
         if model.name == _PUBLISHED_WEIGHTS
         else ""
     )
-    return f"The network was {model.name} ({source}weights SHA-256 {model.sha256}; trained on: {trained})."
+    arithmetic = "float32" + (" but for two convolutions in bfloat16" if report.precision == "fast" else "")
+    return (
+        f"The network was {model.name} ({source}weights SHA-256 {model.sha256}; trained on: {trained}), "
+        f"computed in {arithmetic}."
+    )
 
 
 def _number(report: Report) -> str:

@@ -104,6 +104,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
         ("Model", report.model.name),
         ("Trained on", report.model.trained_on),
         ("Weights SHA-256", report.model.sha256),
+        ("Precision", report.precision),
         ("Scan", f"{' × '.join(map(str, volume.shape))} voxels of {join(volume.voxel_size_mm, 2)} mm"),  # noqa: RUF001
         ("Orientation", volume.orientation),
         ("Intensities", f"{join(volume.hu_range, 0, ' to ')} HU"),

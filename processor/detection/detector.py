@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from processor.detection.grid import GRID_SHAPE, HEMISPHERE_SHAPE, split_hemispheres
 from processor.detection.network import Network
+from processor.detection.precision import Precision, usable
 from processor.detection.preprocessing import normalise
 from processor.detection.saliency import SaliencyMap, saliency_map
 from processor.detection.weights import Array, Weights
@@ -36,10 +37,17 @@ class Detector:
 
     Args:
         weights: Of any number of filters.
+        wanted: The precision to compute in, where this CPU has the instructions for it.
+
+    Attributes:
+        wanted: The same.
+        precision: The one that is used.
     """
 
-    def __init__(self, weights: Weights[Array]) -> None:
-        self._network = Network(weights)
+    def __init__(self, weights: Weights[Array], wanted: Precision = "float32") -> None:
+        self.wanted = wanted
+        self.precision = usable(wanted)
+        self._network = Network(weights, self.precision)
 
     def warm(self) -> None:
         """Trace and run the graph once, so that the first volume finds it ready."""

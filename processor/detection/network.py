@@ -7,6 +7,7 @@ batch normalisation. It is defined once, as functions of the weights, for infere
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from processor.detection.precision import FAST_BLOCK, FAST_CONVOLUTIONS, Precision
 from processor.detection.weights import Affine, BatchNorm, Block, Weights
 
 Array: TypeAlias = npt.NDArray[np.float32]
@@ -28,19 +30,21 @@ _SPACE = (1, 2, 3)
 """Axes of space in (batch, x, y, z, channels)."""
 
 
-def branch(weights: Weights[Any], hemispheres: Tensor) -> Tensor:
+def branch(weights: Weights[Any], hemispheres: Tensor, precision: Precision = "float32") -> Tensor:
     """Compute the features of hemispheres.
 
     Args:
-        weights: Arrays, tensors or variables.
-        hemispheres: (n, x, y, z, 1), normalised intensities in 0 ... 1.
+        weights: Arrays, tensors or variables, float32.
+        hemispheres: (n, x, y, z, 1), float32, normalised intensities in 0 ... 1.
+        precision: `fast` has some convolutions computed in bfloat16.
 
     Returns:
-        Tensor: (n, ceil(x / 8), ceil(y / 8), ceil(z / 8), filters).
+        Tensor: (n, ceil(x / 8), ceil(y / 8), ceil(z / 8), filters), float32.
     """
     features = hemispheres
-    for block in weights.branch:
-        features = _block(block, features)
+    for number, block in enumerate(weights.branch):
+        fast = precision == "fast" and number == FAST_BLOCK
+        features = _block(block, features, FAST_CONVOLUTIONS if fast else ())
     return features
 
 
@@ -101,10 +105,11 @@ class Network:
 
     Args:
         weights: Of any number of filters.
+        precision: Of the branch; `fast` is fast only where the CPU has the instructions.
     """
 
-    def __init__(self, weights: Weights[Array]) -> None:
-        self._graph = tf.function(partial(_graph, weights), autograph=False)
+    def __init__(self, weights: Weights[Array], precision: Precision = "float32") -> None:
+        self._graph = tf.function(partial(_graph, weights, precision), autograph=False)
 
     def __call__(self, left: Array, right: Array) -> NetworkOutput:
         """Run the network; the first call on a shape traces the graph, which takes seconds.
@@ -119,13 +124,15 @@ class Network:
         return NetworkOutput(float(core), left_map.numpy(), right_map.numpy())
 
 
-def _graph(arrays: Weights[Array], left: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _graph(
+    arrays: Weights[Array], precision: Precision, left: Tensor, right: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the core estimate, (), and the maps of both hemispheres, from (1, x, y, z, 1) each."""
     weights = arrays.map(tf.constant)
-    left_features = branch(weights, left)
+    left_features = branch(weights, left, precision)
     # One after the other: side by side or as a batch they take 0.5 GB and a tenth of the CPU time more.
     with tf.control_dependencies([left_features]):
-        right_features = branch(weights, tf.identity(right))
+        right_features = branch(weights, tf.identity(right), precision)
     # The gradient is taken by the features, so that nothing of the branch is kept for it.
     with tf.GradientTape() as tape:
         tape.watch((left_features, right_features))
@@ -134,11 +141,20 @@ def _graph(arrays: Weights[Array], left: Tensor, right: Tensor) -> tuple[Tensor,
     return core[0], hemisphere_map(left_gradient), hemisphere_map(right_gradient)
 
 
-def _block(block: Block[Any], features: Tensor) -> Tensor:
-    for convolution in block.convolutions:
-        features = tf.nn.conv3d(features, convolution.kernel, strides=[1, 1, 1, 1, 1], padding="SAME")
-        features = tf.nn.relu(tf.nn.bias_add(features, convolution.bias))
-    return _normalise(block.norm, tf.nn.max_pool3d(features, ksize=2, strides=2, padding="SAME"))
+def _block(block: Block[Any], features: Tensor, in_bfloat16: Collection[int] = ()) -> Tensor:
+    for number, convolution in enumerate(block.convolutions):
+        features = _convolve(convolution, features, tf.bfloat16 if number in in_bfloat16 else tf.float32)
+    pooled = tf.nn.max_pool3d(features, ksize=2, strides=2, padding="SAME")
+    return _normalise(block.norm, tf.cast(pooled, tf.float32))
+
+
+def _convolve(convolution: Affine[Any], features: Tensor, dtype: tf.DType) -> Tensor:
+    """Apply a convolution with its ReLU, in the arithmetic of a type; casts to the same type cost nothing."""
+    features, kernel, bias = (
+        tf.cast(part, dtype) for part in (features, convolution.kernel, convolution.bias)
+    )
+    features = tf.nn.conv3d(features, kernel, strides=[1, 1, 1, 1, 1], padding="SAME")
+    return tf.nn.relu(tf.nn.bias_add(features, bias))
 
 
 def _normalise(norm: BatchNorm[Any], features: Tensor) -> Tensor:

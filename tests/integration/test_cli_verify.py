@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from processor.detection.precision import usable
 from processor.synthetic import write_samples
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +65,15 @@ def test_what_differs_ends_with_1_and_what_cannot_be_compared_with_2(scan: Path)
     other = detect("--verify", folder / "tampered-report.json", scan)
     assert other.returncode == 2
     assert "Give the weights that made the report by --model." in other.stderr
+
+
+def test_a_report_is_verified_in_its_own_precision(scan: Path) -> None:
+    """Whatever is asked for then; a CPU that cannot compute `fast` has reported float32."""
+    folder = scan.with_name("fast")
+    done = detect(scan, "-o", folder, "--precision", "fast")
+    assert done.returncode == 0, done.stderr
+    report = folder / "sample-01" / "report.json"
+    assert json.loads(report.read_bytes())["precision"] == usable("fast")
+    again = detect("--verify", report, scan)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert again.stdout.startswith("Bit-identical")

@@ -20,12 +20,18 @@ def test_the_paragraph_names_versions_weights_error_and_map() -> None:
         "corestream 0.1.0 (TensorFlow 2.21.0)",
         "146 \N{MULTIPLICATION SIGN} 182 \N{MULTIPLICATION SIGN} 133 voxels",
         "was not resampled",
-        f"weights SHA-256 {'cd' * 32}; trained on: synthetic CT angiograms)",
+        f"weights SHA-256 {'cd' * 32}; trained on: synthetic CT angiograms), computed in float32.",
         "23.5 ml; RMSE 10.5 ml",
         "raw maximum was 0.0123 (floor: 0.001)",
         "Research use only. Not for diagnosis.",
     ):
         assert words in text
+
+
+def test_the_fast_precision_is_told() -> None:
+    """Its numbers are not those of float32."""
+    text = methods_text(report("a" * 32, "b" * 32).model_copy(update={"precision": "fast"}))
+    assert "computed in float32 but for two convolutions in bfloat16." in text
 
 
 def test_an_aligned_scan_says_how_well() -> None:
