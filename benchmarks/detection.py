@@ -1,9 +1,10 @@
 """What one scan costs: `python benchmarks/detection.py [--model NAME|PATH] [--scan FILE]`.
 
-Prints a table and writes benchmarks/results/detection.json. CPU-seconds are those of the whole process, every
-thread's; wall time depends on what else the machine does. The floor is what the network's floating-point
-operations would cost at the rate of a large float32 matrix product, measured between the same scans. Cold
-start, costs and memory are measured in a new process each, started as the processor starts its own.
+Prints a table and writes benchmarks/results/detection.json. Every figure stands there in float32 and, on a
+CPU with bfloat16 instructions, in the `fast` precision, measured in turns. CPU-seconds are those of the whole
+process, every thread's; wall time depends on what else the machine does. The floor is what the network's
+floating-point operations would cost at the rate of a large float32 matrix product, measured between the same
+scans. Cold start, costs and memory are measured in a new process each, started as the processor starts one.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from processor.detection.precision import Precision, has_bfloat16
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -72,7 +75,7 @@ def in_new_process(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T
 # The processor is imported inside the functions that run in a process of their own: its import is measured.
 
 
-def cold_start(model_name: str, started_s: float) -> dict[str, Cost]:
+def cold_start(model_name: str, precision: Precision, started_s: float) -> dict[str, Cost]:
     """Return what each step took from the start of this process to a detector that is ready."""
     marks = {"": Cost(started_s, 0), "python": now()}
     import processor  # noqa: F401, PLC0415 - sets what TensorFlow reads
@@ -86,7 +89,7 @@ def cold_start(model_name: str, started_s: float) -> dict[str, Cost]:
     from processor.models import resolve_model  # noqa: PLC0415
 
     marks["import the rest"] = now()
-    detector = Detector(read_weights(resolve_model(model_name, Path("models")).path))
+    detector = Detector(read_weights(resolve_model(model_name, Path("models")).path), precision)
     marks["read weights"] = now()
     hemisphere = tf.TensorSpec((1, *HEMISPHERE_SHAPE, 1), tf.float32)
     detector._network._graph.get_concrete_function(hemisphere, hemisphere)  # noqa: SLF001 - a step of warm()
@@ -98,52 +101,66 @@ def cold_start(model_name: str, started_s: float) -> dict[str, Cost]:
     return steps | {"all": ends[-1] - ends[0]}
 
 
-def warm_scans(model_name: str, scan: Path, repeats: int) -> tuple[dict[str, Cost], float, int]:
+def warm_scans(
+    model_name: str, precisions: Sequence[Precision], scan: Path, repeats: int
+) -> tuple[dict[Precision, dict[str, Cost]], float, int]:
     """Return the medians of every stage, the rate in flop per CPU-second, and the network's filters."""
     import processor  # noqa: F401, PLC0415 - sets what TensorFlow reads
     import tensorflow as tf  # noqa: PLC0415  # isort: skip
 
+    from processor.detection.weights import read_weights  # noqa: PLC0415
+    from processor.models import resolve_model  # noqa: PLC0415
+
+    matrix = tf.random.normal((MATRIX, MATRIX))
+    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
+    product()
+    rounds: list[dict[Precision, dict[str, Cost]]] = []
+    products: list[Cost] = []
+    with tempfile.TemporaryDirectory() as folder:
+        stages = {p: stages_of(model_name, p, scan, Path(folder)) for p in precisions}
+        for _ in range(repeats):
+            rounds.append({p: {name: cost(work) for name, work in stages[p].items()} for p in precisions})
+            products.append(cost(product))
+    medians = {p: {name: median([one[p][name] for one in rounds]) for name in stages[p]} for p in precisions}
+    rate = 2 * MATRIX**3 / median(products).cpu_s
+    weights = read_weights(resolve_model(model_name, Path("models")).path)
+    return medians, rate, len(weights.branch[0].convolutions[0].bias)
+
+
+def stages_of(
+    model_name: str, precision: Precision, scan: Path, out: Path
+) -> dict[str, Callable[[], object]]:
+    """Return every stage of a warm scan, ready to be run again and again."""
     from processor.detect import detect_scan, load_detector  # noqa: PLC0415
     from processor.detection.grid import split_hemispheres  # noqa: PLC0415
     from processor.detection.preprocessing import normalise  # noqa: PLC0415
     from processor.detection.saliency import saliency_map  # noqa: PLC0415
-    from processor.detection.weights import read_weights  # noqa: PLC0415
     from processor.models import resolve_model  # noqa: PLC0415
     from processor.outputs import write_outputs  # noqa: PLC0415
     from processor.placement import place_on_grid  # noqa: PLC0415
     from processor.volumes import read_volume  # noqa: PLC0415
 
     model = resolve_model(model_name, Path("models"))
-    detector = load_detector(model)
+    detector = load_detector(model, precision)
     stored = read_volume(scan)
     volume = place_on_grid(stored)
     normalised = normalise(volume.hu)
     halves = split_hemispheres(normalised)
     output = detector._network(*halves)  # noqa: SLF001 - measured apart from what surrounds it
     saliency = saliency_map(output.left_map, output.right_map, normalised)
-    matrix = tf.random.normal((MATRIX, MATRIX))
-    product = tf.function(lambda: tf.reduce_sum(tf.matmul(matrix, matrix)))
-    product()
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
-        report = detect_scan(scan, out, detector, model=model)
-        stages: dict[str, Callable[[], object]] = {
-            "one scan, file to files": lambda: detect_scan(scan, out, detector, model=model),
-            "  reading": lambda: read_volume(scan),
-            "  alignment": lambda: place_on_grid(stored),
-            "  preprocessing": lambda: normalise(volume.hu),
-            "  network": lambda: detector._network(*halves),  # noqa: SLF001 - the same
-            "  saliency map": lambda: saliency_map(output.left_map, output.right_map, normalised),
-            "  picture and files": lambda: write_outputs(out, volume, saliency, model, report),
-            "matrix product": product,
-        }
-        rounds = [{name: cost(work) for name, work in stages.items()} for _ in range(repeats)]
-    medians = {name: median([one[name] for one in rounds]) for name in stages}
-    rate = 2 * MATRIX**3 / medians.pop("matrix product").cpu_s
-    return medians, rate, len(read_weights(model.path).branch[0].convolutions[0].bias)
+    report = detect_scan(scan, out, detector, model=model)
+    return {
+        "one scan, file to files": lambda: detect_scan(scan, out, detector, model=model),
+        "  reading": lambda: read_volume(scan),
+        "  alignment": lambda: place_on_grid(stored),
+        "  preprocessing": lambda: normalise(volume.hu),
+        "  network": lambda: detector._network(*halves),  # noqa: SLF001 - the same
+        "  saliency map": lambda: saliency_map(output.left_map, output.right_map, normalised),
+        "  picture and files": lambda: write_outputs(out, volume, saliency, model, report),
+    }
 
 
-def memory(model_name: str, scan: Path, scans: int) -> dict[str, float]:
+def memory(model_name: str, precision: Precision, scan: Path, scans: int) -> dict[str, float]:
     """Return this process's memory before, and after so many scans, and the peak of all, MiB."""
     from processor.detect import detect_scan, load_detector  # noqa: PLC0415
     from processor.models import resolve_model  # noqa: PLC0415
@@ -154,7 +171,7 @@ def memory(model_name: str, scan: Path, scans: int) -> dict[str, float]:
 
     figures = {"imported": status_mib("VmRSS")}
     model = resolve_model(model_name, Path("models"))
-    detector = load_detector(model)
+    detector = load_detector(model, precision)
     figures["ready"] = status_mib("VmRSS")
     held, peaks = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -197,38 +214,53 @@ def machine() -> dict[str, Any]:
 
 
 def measure(model: str, scan: Path, repeats: int, memory_scans: int) -> dict[str, Any]:
-    """Return every figure."""
+    """Return every figure, of each precision that this CPU has."""
+    precisions: list[Precision] = ["float32", "fast"] if has_bfloat16() else ["float32"]
     result: dict[str, Any] = {"model": model, "repeats": repeats, "machine": machine()}
-    starts = [in_new_process(cold_start, model, time.time()) for _ in range(3)]
-    cold = {step: median([start[step] for start in starts]) for step in starts[0]}
-    warm, rate, filters = in_new_process(warm_scans, model, scan, repeats)
+    starts = {p: [in_new_process(cold_start, model, p, time.time()) for _ in range(3)] for p in precisions}
+    warm, rate, filters = in_new_process(warm_scans, model, precisions, scan, repeats)
     flop = operations(filters)
-    result["cold_start"] = {step: asdict(figures) for step, figures in cold.items()}
-    result["warm"] = {stage.strip(): asdict(figures) for stage, figures in warm.items()}
     result["network_flop"] = flop
     result["float32_flop_per_cpu_s"] = rate
     result["floor_cpu_s"] = flop / rate
-    result["network_over_floor"] = warm["  network"].cpu_s / (flop / rate)
     result["memory_scans"] = memory_scans
-    result["memory_mib"] = in_new_process(memory, model, scan, memory_scans)
+    for p in precisions:
+        cold = {step: median([start[step] for start in starts[p]]) for step in starts[p][0]}
+        result[p] = {
+            "cold_start": {step: asdict(figures) for step, figures in cold.items()},
+            "warm": {stage.strip(): asdict(figures) for stage, figures in warm[p].items()},
+            "network_over_floor": warm[p]["  network"].cpu_s / (flop / rate),
+            "memory_mib": in_new_process(memory, model, p, scan, memory_scans),
+        }
     return result
 
 
 def print_table(result: dict[str, Any]) -> None:
     """Print the figures for people."""
+    parts = {precision: result[precision] for precision in ("float32", "fast") if precision in result}
     print(f"{result['model']} on {result['machine']}")
-    print(f"\n{'':<34}{'wall s':>9}{'CPU s':>9}")
-    for title, part in (("cold start", "cold_start"), ("warm", "warm")):
-        for name, figures in result[part].items():
-            print(f"{f'{title}: {name}':<34}{figures['wall_s']:9.2f}{figures['cpu_s']:9.2f}")
-    print(f"{'floor of the network':<34}{'':9}{result['floor_cpu_s']:9.2f}")
-    rate = f"{result['float32_flop_per_cpu_s'] / 1e9:.0f} Gflop per CPU-second"
+    if "fast" not in parts:
+        print("This CPU has no bfloat16 instructions: there is no fast precision here.")
+    print(f"\n{'':<36}" + "".join(f"{precision:>20}" for precision in parts))
+    print(f"{'':<36}" + f"{'wall s':>11}{'CPU s':>9}" * len(parts))
+    for title in ("cold start", "warm"):
+        for name in parts["float32"][title.replace(" ", "_")]:
+            figures = [part[title.replace(" ", "_")][name] for part in parts.values()]
+            print(
+                f"{f'{title}: {name}':<36}"
+                + "".join(f"{f['wall_s']:11.2f}{f['cpu_s']:9.2f}" for f in figures)
+            )
+    rate = f"{result['float32_flop_per_cpu_s'] / 1e9:.0f} Gflop per CPU-second of float32"
+    print(f"{'floor of the network':<36}{'':11}{result['floor_cpu_s']:9.2f}")
     print(f"  {result['network_flop']:.3g} flop at {rate}")
-    print(f"  the network takes {result['network_over_floor']:.2f} times its floor")
-    heading = f"memory over {result['memory_scans']} scans"
-    print(f"\n{heading:<34}{'MiB':>9}")
-    for name, mib in result["memory_mib"].items():
-        print(f"{name:<34}{mib:9.0f}")
+    print(
+        f"{'network over that floor':<36}"
+        + "".join(f"{part['network_over_floor']:20.2f}" for part in parts.values())
+    )
+    heading = f"memory over {result['memory_scans']} scans, MiB"
+    print(f"\n{heading:<36}" + "".join(f"{precision:>20}" for precision in parts))
+    for name in parts["float32"]["memory_mib"]:
+        print(f"{name:<36}" + "".join(f"{part['memory_mib'][name]:20.0f}" for part in parts.values()))
 
 
 def main() -> None:
