@@ -60,6 +60,7 @@ class Accuracy:
         core_estimate: The network's number.
         core_error: Its relative difference.
         largest_difference: Of the maps, levels of 100.
+        peak_moved_mm: From peak to peak: of two of nearly the same level the other can be the largest.
     """
 
     dice: float
@@ -67,6 +68,7 @@ class Accuracy:
     core_estimate: float
     core_error: float
     largest_difference: float
+    peak_moved_mm: float
 
 
 def features(weights: Weights[Any], choice: tuple[int, ...], hemisphere: Tensor) -> Tensor:
@@ -109,6 +111,7 @@ def compare(core: float, found: SaliencyMap, wanted_core: float, wanted: Salienc
         core_estimate=core,
         core_error=abs(core / wanted_core - 1),
         largest_difference=float(np.abs(found.levels - wanted.levels).max()),
+        peak_moved_mm=float(np.linalg.norm(np.subtract(found.peak or np.nan, wanted.peak or np.nan))),
     )
 
 
@@ -133,7 +136,7 @@ def main() -> None:
                 outputs[choice, name] = run(*split_hemispheres(volume))
                 took_s[choice].append(time.process_time() - started)
     rows: list[dict[str, Any]] = []
-    figures = f"{'Dice':>9}{'side':>7}{'core':>9}{'error':>9}{'levels':>8}"
+    figures = f"{'Dice':>9}{'side':>7}{'core':>9}{'error':>9}{'levels':>8}{'peak mm':>9}"
     print(f"{'in bfloat16':<17}{'CPU s':>7}  {'scan':<30}{figures}")
     for choice in CHOICES:
         cpu_s = statistics.median(took_s[choice][len(volumes) :])  # without the first, which traces the graph
@@ -147,6 +150,7 @@ def main() -> None:
             print(
                 f"{chosen:<17}{cpu_s:7.2f}  {name:<30}{result.dice:9.4f}{side:>7}"
                 f"{result.core_estimate:9.3f}{result.core_error:9.2%}{result.largest_difference:8.0f}"
+                f"{result.peak_moved_mm:9.0f}"
             )
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "precision.json").write_text(json.dumps({"model": options.model, "rows": rows}, indent=1))

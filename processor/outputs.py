@@ -18,11 +18,13 @@ from processor.alignment.picture import alignment_png
 from processor.alignment.resampling import onto_scan
 from processor.alignment.space import Affine
 from processor.detection.picture import Caption, summary_png
+from processor.detection.preprocessing import WINDOW_HU
 from processor.detection.saliency import SaliencyMap
 from processor.models import Model
 from processor.placement import PlacedScan
 
 _FIXED_UNIT = "Network output per feature."
+_GRAYS = f"The grays: {WINDOW_HU[0]} HU (black) to {WINDOW_HU[1]} HU (white)."
 _GZIP_LEVEL = 1
 """Of isal's 0 ... 3; higher ones take longer and save a few per cent."""
 
@@ -123,7 +125,7 @@ def caption(report: Report, model: Model) -> Caption:
             *report.warnings,
             f"Model {model.name}: {model.description}",
             f"The number: {estimate.note}",
-            _about_colours(saliency),
+            f"{_GRAYS} {_about_colours(saliency)}",
             f"R and L are the patient's. {report.orientation_note}",
         ),
         warning=report.research_use_only,

@@ -233,6 +233,7 @@ def test_the_picture_carries_number_error_model_and_the_research_line(
     assert words.number == f"{report.core_estimate.value:.1f}"
     assert (words.unit, words.error) == ("unknown unit", "error unknown")
     assert any("Custom weights of unknown origin." in note for note in words.notes)
+    assert any("0 HU (black) to 100 HU (white)" in note for note in words.notes)
     assert words.warning == RESEARCH_USE_ONLY
 
 
