@@ -1,7 +1,7 @@
 """What one scan costs: `python benchmarks/detection.py [--model NAME|PATH] [--scan FILE]`.
 
-Prints a table and writes benchmarks/results/detection.json. Every figure stands there in float32 and, on a
-CPU with bfloat16 instructions, in the `fast` precision, measured in turns. CPU-seconds are those of the whole
+Prints a table and writes benchmarks/results/detection.json. Every figure stands there in float32 and, where
+CPU and model allow it, in the `fast` precision, measured in turns. CPU-seconds are those of the whole
 process, every thread's; wall time depends on what else the machine does. The floor is what the network's
 floating-point operations would cost at the rate of a large float32 matrix product, measured between the same
 scans. Cold start, costs and memory are measured in a new process each, started as the processor starts one.
@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from processor.detection.precision import Precision, has_bfloat16
+from processor.detection.precision import Precision
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -214,9 +214,13 @@ def machine() -> dict[str, Any]:
 
 
 def measure(model: str, scan: Path, repeats: int, memory_scans: int) -> dict[str, Any]:
-    """Return every figure, of each precision that this CPU has."""
-    precisions: list[Precision] = ["float32", "fast"] if has_bfloat16() else ["float32"]
+    """Return every figure, of each precision that this CPU and the model have."""
+    from processor.models import resolve_model  # noqa: PLC0415
+    from processor.precision import usable  # noqa: PLC0415
+
     result: dict[str, Any] = {"model": model, "repeats": repeats, "machine": machine()}
+    result["no_fast"] = usable("fast", resolve_model(model, Path("models"))).reason
+    precisions: list[Precision] = ["float32"] if result["no_fast"] else ["float32", "fast"]
     starts = {p: [in_new_process(cold_start, model, p, time.time()) for _ in range(3)] for p in precisions}
     warm, rate, filters = in_new_process(warm_scans, model, precisions, scan, repeats)
     flop = operations(filters)
@@ -239,8 +243,8 @@ def print_table(result: dict[str, Any]) -> None:
     """Print the figures for people."""
     parts = {precision: result[precision] for precision in ("float32", "fast") if precision in result}
     print(f"{result['model']} on {result['machine']}")
-    if "fast" not in parts:
-        print("This CPU has no bfloat16 instructions: there is no fast precision here.")
+    if result["no_fast"]:
+        print(f"Nothing in the fast precision. {result['no_fast']}")
     print(f"\n{'':<36}" + "".join(f"{precision:>20}" for precision in parts))
     print(f"{'':<36}" + f"{'wall s':>11}{'CPU s':>9}" * len(parts))
     for title in ("cold start", "warm"):

@@ -26,7 +26,7 @@ PrecisionOption = Annotated[
     Precision,
     typer.Option(
         envvar="CORESTREAM_PRECISION",
-        help="`fast`: bfloat16 in part, a little off; float32 where the CPU cannot.",
+        help="`fast`: bfloat16 in part, a little off; float32 where CPU or model cannot.",
     ),
 ]
 DEFAULT_MODEL = "demo"
@@ -63,10 +63,13 @@ def detect(
         return
     from processor.detect import detect_scan, load_detector  # noqa: PLC0415 - TensorFlow takes seconds
     from processor.models import resolve_model  # noqa: PLC0415
+    from processor.precision import usable  # noqa: PLC0415
 
     folders = result_folders(files, output)
     try:
         chosen = resolve_model(model, model_dir)
+        if reason := usable(precision, chosen).reason:
+            err.print(f"float32 instead of {precision}. {reason}", markup=False)
         with err.status(f"loading the network {model}"):
             detector = load_detector(chosen, precision)
     except ConfigurationError as error:

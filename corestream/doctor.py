@@ -25,8 +25,8 @@ from notifier.settings import NotifierSettings, SmtpServer
 from pipeline.errors import ConfigurationError
 from pipeline.settings import INGEST_PORT, PREFIX, VIEWER_PORT, load
 from pipeline.streams import RedisError, connect, durability_warnings
-from processor.detection.precision import has_bfloat16, usable
 from processor.models import resolve_model
+from processor.precision import usable
 from processor.settings import ProcessorSettings
 from viewer.settings import ViewerSettings
 
@@ -176,16 +176,14 @@ def _model(settings: ProcessorSettings) -> Finding:
 
 
 def _precision(settings: ProcessorSettings) -> Finding:
-    able = "this CPU has bfloat16 instructions" if has_bfloat16() else "this CPU has no bfloat16 instructions"
-    if settings.precision == "float32":
-        return Finding("precision", "ok", f"float32 ({able}, which CORESTREAM_PRECISION=fast uses)")
-    if usable(settings.precision) == settings.precision:
-        return Finding("precision", "ok", f"{settings.precision}: {able}")
-    return Finding(
-        "precision",
-        "note",
-        f"Expected a CPU for {settings.precision}, but {able} (AVX512-BF16, AMX): float32 is used.",
-    )
+    wanted = settings.precision
+    try:
+        reason = usable(wanted, resolve_model(settings.model, settings.model_dir)).reason
+    except ConfigurationError:
+        reason = "There is no model to use it with."
+    if reason:
+        return Finding("precision", "note", f"float32 instead of {wanted} (CORESTREAM_PRECISION). {reason}")
+    return Finding("precision", "ok", wanted)
 
 
 def _viewer_files() -> Finding:

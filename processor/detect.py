@@ -21,6 +21,7 @@ from processor.detection.weights import WeightsFileError, read_weights
 from processor.models import Model
 from processor.outputs import write_outputs
 from processor.placement import PlacedScan, input_facts, orientation_note, place_on_grid
+from processor.precision import usable
 from processor.volumes import read_volume
 
 SCALE = "percent of this map's own maximum before smoothing, so levels of two scans cannot be compared"
@@ -30,24 +31,20 @@ COMPUTED_FAST = (
     "Computed in the fast precision (bfloat16 in two convolutions): number and map differ a little from what "
     "float32 gives."
 )
-FELL_BACK = (
-    "The fast precision was asked for, but the CPU has no bfloat16 instructions (AVX512-BF16, AMX): this was "
-    "computed in float32."
-)
 
 
-def load_detector(model: Model, precision: Precision = "float32") -> Detector:
+def load_detector(model: Model, wanted: Precision = "float32") -> Detector:
     """Load a model and the template, and run the model once, so that the first scan finds them ready.
 
     Args:
         model: Its weights are read.
-        precision: The wanted one; the detector says which is used.
+        wanted: The precision to compute in, where this CPU and the model allow it.
 
     Raises:
         ConfigurationError: Its file does not hold the weights of this network.
     """
     try:
-        detector = Detector(read_weights(model.path), precision)
+        detector = Detector(read_weights(model.path), usable(wanted, model).precision)
     except WeightsFileError as error:
         raise ConfigurationError(f"The model {model.path} cannot be used. {error}") from error
     detector.warm()
@@ -107,7 +104,7 @@ def detect_scan(
         warnings=(
             *placed.warnings,
             *estimate_warnings(detection.core_estimate, model),
-            *precision_warnings(detector.wanted, detector.precision),
+            *((COMPUTED_FAST,) if detector.precision == "fast" else ()),
         ),
     )
     write_outputs(out_dir, placed, detection.saliency, model, report)
@@ -150,13 +147,6 @@ def estimate_warnings(core_estimate: float, model: Model) -> tuple[str, ...]:
     return (
         f"The estimate is outside what the model was trained on, {trained}: its error is not known there.",
     )
-
-
-def precision_warnings(wanted: Precision, used: Precision) -> tuple[str, ...]:
-    """Say where a result is not in the precision that matches the public code, or not in the wanted one."""
-    if used == "fast":
-        return (COMPUTED_FAST,)
-    return (FELL_BACK,) if wanted == "fast" else ()
 
 
 def _own_version() -> str:

@@ -79,6 +79,7 @@ class Model:
         trained_range: Smallest and largest core it was trained on, in the unit of its number; None where its
             makers do not say.
         saliency_floor: Raw maximum below which its map says nothing; None where none is established.
+        fast: Whether the fast precision has been compared with float32 for these weights, and is near.
     """
 
     path: Path
@@ -89,6 +90,7 @@ class Model:
     core_estimate: EstimateFacts
     trained_range: tuple[float, float] | None = None
     saliency_floor: float | None = None
+    fast: bool = False
 
 
 def giancardo2020_path(model_dir: Path) -> Path:
@@ -160,6 +162,7 @@ def _giancardo2020(path: Path) -> Model:
             ),
         ),
         saliency_floor=GIANCARDO2020_FLOOR,
+        fast=True,  # docs/decisions/0007-fast-precision.md
     )
 
 

@@ -18,7 +18,7 @@ class ProcessorSettings(WorkerSettings):
     model_dir: Path = Path("models")
     """Where `corestream model fetch` keeps weights."""
     precision: Precision = "float32"
-    """`fast` takes two thirds of the CPU time and is a little off; where the CPU cannot, float32 is used."""
+    """`fast` takes less CPU time and is a little off; where CPU or model cannot, float32 is used."""
     scan_timeout_s: float = Field(default=300, gt=0)
     """A detection that takes longer is ended and counts as one delivery; a usual one takes seconds."""
     grace_s: float = Field(default=30, ge=0)

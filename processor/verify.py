@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pipeline.report import Report
 from pipeline.storage import ResultFile
-from processor.detect import FELL_BACK, detect_scan
+from processor.detect import detect_scan
 from processor.detection.detector import Detector
 from processor.models import Model
 
@@ -105,11 +105,6 @@ def verify(report_path: Path, scan: Path, detector: Detector, model: Model) -> C
 def _fields_that_differ(one: Report, other: Report) -> tuple[str, ...]:
     same_input = other.input.model_copy(update={"sha256": one.input.sha256})
     other = other.model_copy(update={"input": same_input})
-    # What was asked for in vain tells of the settings; the precision that was used is compared.
-    one, other = (
-        report.model_copy(update={"warnings": tuple(w for w in report.warnings if w != FELL_BACK)})
-        for report in (one, other)
-    )
     kept = set(Report.model_fields) - _MAY_DIFFER
     return tuple(sorted(name for name in kept if getattr(one, name) != getattr(other, name)))
 

@@ -36,8 +36,8 @@ from pipeline.streams import (
 )
 from pipeline.web.health import Check, listening
 from processor.child import Detection, DetectionChild, NetworkDetection
-from processor.detection.precision import usable
 from processor.models import resolve_model
+from processor.precision import usable
 from processor.settings import ProcessorSettings
 from processor.synthetic.samples import write_sample
 
@@ -293,8 +293,8 @@ def main() -> None:
         settings = load(ProcessorSettings)
         logging.configure("processor", settings.log_format)
         model = resolve_model(settings.model, settings.model_dir)
-        if (used := usable(settings.precision)) != settings.precision:
-            log.warning("precision.not_usable", wanted=settings.precision, used=used)
+        if reason := usable(settings.precision, model).reason:
+            log.warning("precision.not_usable", wanted=settings.precision, reason=reason)
         run_worker(lambda stop: serve(settings, stop, NetworkDetection(model, settings.precision)))
     except ConfigurationError as error:
         exit_for(error)

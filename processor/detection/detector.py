@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from processor.detection.grid import GRID_SHAPE, HEMISPHERE_SHAPE, split_hemispheres
 from processor.detection.network import Network
-from processor.detection.precision import Precision, usable
+from processor.detection.precision import Precision
 from processor.detection.preprocessing import normalise
 from processor.detection.saliency import SaliencyMap, saliency_map
 from processor.detection.weights import Array, Weights
@@ -37,17 +37,12 @@ class Detector:
 
     Args:
         weights: Of any number of filters.
-        wanted: The precision to compute in, where this CPU has the instructions for it.
-
-    Attributes:
-        wanted: The same.
-        precision: The one that is used.
+        precision: Of the network; `fast` is fast only where the CPU has the instructions.
     """
 
-    def __init__(self, weights: Weights[Array], wanted: Precision = "float32") -> None:
-        self.wanted = wanted
-        self.precision = usable(wanted)
-        self._network = Network(weights, self.precision)
+    def __init__(self, weights: Weights[Array], precision: Precision = "float32") -> None:
+        self.precision = precision
+        self._network = Network(weights, precision)
 
     def warm(self) -> None:
         """Trace and run the graph once, so that the first volume finds it ready."""

@@ -1,4 +1,4 @@
-"""The arithmetic of the network: float32, or `fast` on CPUs that can.
+"""The arithmetic of the network: float32, or `fast` on CPUs that have it.
 
 `fast` computes the second and third convolution of the branch's first block in bfloat16, four fifths of all
 operations: operands of 8 significant bits, products summed in float32, the layer's result rounded again. The
@@ -23,17 +23,12 @@ _FLAGS = {"avx512_bf16", "amx_bf16"}
 """As Linux names the instructions that multiply in bfloat16 and add in float32."""
 
 
-def usable(wanted: Precision) -> Precision:
-    """Return the precision to compute in: the wanted one, or float32 where this CPU lacks the instructions.
-
-    Without them TensorFlow takes some 25 times the CPU time of float32, and sums in bfloat16. A system that
-    does not list its CPU's instructions as Linux does counts as one without.
-    """
-    return wanted if has_bfloat16() else "float32"
-
-
 def has_bfloat16() -> bool:
-    """Return whether this machine's CPU computes in bfloat16."""
+    """Return whether this machine's CPU computes in bfloat16.
+
+    Without these instructions TensorFlow takes some 25 times the CPU time of float32, and sums in bfloat16. A
+    system that does not list its CPU's instructions as Linux does counts as one without.
+    """
     try:
         lines = CPUINFO.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

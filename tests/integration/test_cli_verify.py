@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from processor.detection.precision import usable
 from processor.synthetic import write_samples
+from tests.support.cpus import needs_bfloat16
+from tests.support.reference import aligned_volume, published_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,13 +68,26 @@ def test_what_differs_ends_with_1_and_what_cannot_be_compared_with_2(scan: Path)
     assert "Give the weights that made the report by --model." in other.stderr
 
 
-def test_a_report_is_verified_in_its_own_precision(scan: Path) -> None:
-    """Whatever is asked for then; a CPU that cannot compute `fast` has reported float32."""
+def test_a_precision_that_the_model_does_not_have_is_said_and_not_reported(scan: Path) -> None:
+    """The demonstration model has float32 alone: its report says float32, and is verified as that."""
     folder = scan.with_name("fast")
     done = detect(scan, "-o", folder, "--precision", "fast")
     assert done.returncode == 0, done.stderr
+    assert "float32 instead of fast." in done.stderr
     report = folder / "sample-01" / "report.json"
-    assert json.loads(report.read_bytes())["precision"] == usable("fast")
+    assert json.loads(report.read_bytes())["precision"] == "float32"
     again = detect("--verify", report, scan)
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+@needs_bfloat16
+def test_a_report_is_verified_in_its_own_precision(tmp_path: Path) -> None:
+    """Nobody has to ask for it again."""
+    scan, model = aligned_volume("pseudo_cta"), ("--model", published_weights())
+    done = detect(scan, "-o", tmp_path, "--precision", "fast", *model)
+    assert done.returncode == 0, done.stderr
+    report = tmp_path / "pseudo_cta" / "report.json"
+    assert json.loads(report.read_bytes())["precision"] == "fast"
+    again = detect("--verify", report, scan, *model)
     assert again.returncode == 0, again.stdout + again.stderr
     assert again.stdout.startswith("Bit-identical")

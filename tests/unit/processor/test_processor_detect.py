@@ -18,14 +18,12 @@ from pipeline.errors import ConfigurationError
 from pipeline.ids import new_id
 from pipeline.report import NO_REGION_STANDS_OUT, RESEARCH_USE_ONLY, Report
 from pipeline.storage import ResultFile
-from processor.detect import FELL_BACK, detect_scan, estimate_warnings, load_detector
+from processor.detect import detect_scan, estimate_warnings, load_detector
 from processor.detection.detector import Detector
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
 from processor.detection.weights import Array, weight_shapes, write_weights
 from processor.models import Model, resolve_model
 from processor.outputs import caption
-from processor.verify import verify
-from tests.support.cpus import cpu_with
 from tests.support.heads import moved, raw_head
 
 FILES = sorted(get_args(ResultFile))
@@ -243,20 +241,6 @@ def test_a_file_that_holds_no_weights_is_a_wrong_setting(tmp_path: Path) -> None
     model = resolve_model(str(tmp_path / "model.hdf5"), tmp_path)
     with pytest.raises(ConfigurationError, match=r"model\.hdf5 cannot be used"):
         load_detector(model)
-
-
-def test_a_cpu_that_cannot_computes_in_float32_and_says_so(
-    scan: Path, detector: Detector, model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The setting costs nobody a result: it is the one that float32 gives, and is verified as that."""
-    _, exact = run(scan, detector, model)
-    cpu_with("fpu avx2 avx512f", tmp_path, monkeypatch)
-    fallen_back = load_detector(model, "fast")
-    out, report = run(scan, fallen_back, model, "fallen-back")
-    assert report.precision == "float32"
-    assert set(report.warnings) - set(exact.warnings) == {FELL_BACK}
-    assert (report.core_estimate, report.saliency) == (exact.core_estimate, exact.saliency)
-    assert verify(out / "report.json", scan, detector, model).fields == ()
 
 
 def test_a_volume_of_another_shape_is_a_wrong_call(detector: Detector) -> None:
