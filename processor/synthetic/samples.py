@@ -14,8 +14,8 @@ from processor.synthetic.lesion import random_lesion
 from processor.synthetic.scan import Truth, synthesize
 
 FIRST_SAMPLE_SEED = 20_001
-"""Training takes its seeds from 0 up, the evaluation from 30,000 up: samples are new to both. Newcomers see the
-first: a head whose skull lies where the grid has it."""
+"""Training takes its seeds from 0 up, the evaluation from 30,000 up: samples are new to both. The first is
+what newcomers see: a head whose skull lies where the grid has it."""
 WITHOUT_LESION_EVERY = 4
 """So that a user also sees what no finding looks like."""
 DESCRIPTION = b"Synthetic, no patient. Research use only. Not for diagnosis."
