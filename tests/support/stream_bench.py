@@ -213,6 +213,15 @@ class Bench:
             process.wait()
 
 
+async def not_heed(answer: str) -> None:
+    """Wait to be cancelled, and then go on as if nothing had been, or answer with `an error`."""
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if answer == "an error":
+            raise ZeroDivisionError from None
+
+
 async def _main() -> None:
     url, lease_ms, grace_s = sys.argv[1:]
     bench = Bench(url, lease_ms=int(lease_ms), grace_s=float(grace_s))

@@ -20,7 +20,7 @@ from pipeline.streams import (
 from pipeline.streams.reader import Reader
 from pipeline.streams.scripts import FROM_START, Scripts
 from tests.support.redis_server import RedisServer
-from tests.support.stream_bench import DEAD, GROUP, STREAM, Bench
+from tests.support.stream_bench import DEAD, GROUP, STREAM, Bench, not_heed
 from tests.support.waiting import eventually
 
 EFFECT = Effect("redis.call('INCR', KEYS[1])", ("effects",))
@@ -112,11 +112,7 @@ async def test_a_handler_that_does_not_heed_the_end_of_its_lease_is_lost_all_the
     async def stubborn(delivery: Delivery) -> Effect:
         if "first" in delivery.fields:
             running.set()
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                if answer == "an error":
-                    raise ZeroDivisionError from None
+            await not_heed(answer)
         return Effect("redis.call('RPUSH', KEYS[1], ARGV[1])", ("effects",), (delivery.entry_id,))
 
     async def ended(count: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.streams import Delivery, Effect
 from pipeline.streams.scripts import HANDED_BACK, Scripts
-from tests.support.stream_bench import GROUP, STREAM, Bench
+from tests.support.stream_bench import GROUP, STREAM, Bench, not_heed
 
 
 @pytest.mark.usefixtures("redis_server")  # needs processes of their own
@@ -53,11 +53,7 @@ async def test_a_handler_that_does_not_heed_a_stop_is_handed_back_uncounted(
 
     async def stubborn(_: Delivery) -> Effect:
         running.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            if answer == "an error":
-                raise ZeroDivisionError from None
+        await not_heed(answer)
         return Effect.none()
 
     entry_id = await stream_bench.add(number="1")
