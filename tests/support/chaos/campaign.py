@@ -203,7 +203,10 @@ class _Order:
 
 
 async def _rest(system: System) -> None:
-    """Wait until nothing is left to do, as far as can be seen; the books say whether all was done."""
+    """Wait until nothing is left to do, as far as can be seen; the books say whether all was done.
+
+    A long line on a busy machine takes its time: patience begins anew as long as the line has become shorter.
+    """
 
     async def done() -> bool:
         with suppress(RedisError, aiohttp.ClientError, OSError, TimeoutError):
@@ -214,4 +217,7 @@ async def _rest(system: System) -> None:
         return False
 
     sweep_s = system.setting.sweep_every_s or 60.0
-    await until(done, 60 + 3 * sweep_s + 6 * system.setting.lease_ms / 1000, pause_s=1)
+    patience_s = 60 + 3 * sweep_s + 6 * system.setting.lease_ms / 1000
+    before, left = float("inf"), float(len(await system.in_line()))
+    while left < before and await until(done, patience_s, pause_s=1) is None:
+        before, left = left, float(len(await system.in_line()))
