@@ -1,48 +1,86 @@
 """The door: what comes in is one whole volume, and leaves its names outside.
 
-Everything is decided in one pass over a NIfTI file, a chunk at a time: memory does not depend on what the
-upload claims or holds. DICOM is turned into NIfTI by a process of its own, and that goes the same way.
+Memory does not depend on what the upload claims or holds: a gzip-compressed volume is read in one pass, a
+piece at a time; of another only the header is. DICOM is turned into NIfTI by a process of its own, and that
+goes the same way.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from isal import igzip
-
 from ingest.dicom.child import converted
 from ingest.nifti import Layout, header_bytes, read_layout
+from ingest.refusals import inflated_too_large, scan_incomplete
+from ingest.repacking import repack, require_whole
 from ingest.sniff import SNIFF_BYTES, is_dicom, is_zip
 from ingest.source import Source
 from pipeline.nifti.header import NIFTI1_BYTES
-from pipeline.web.problems import ProblemError
 
 
-def admit(files: Sequence[Path], target: Path, *, max_bytes: int) -> tuple[str, ...]:
-    """Check the files of one scan and write what is kept: a fresh header and the voxels, gzip-compressed.
+@dataclass(frozen=True)
+class Admitted:
+    """A scan that is let in; what is to be kept of it has its final form once it is settled.
+
+    Attributes:
+        path: Of the file that is kept.
+        compressed: Whether that is gzip.
+        removed: The names of what was left out: header fields with text, `extensions`, `trailing bytes`,
+            `DICOM tags`.
+        layout: Of an uncompressed file that still has the uploader's header; else None.
+    """
+
+    path: Path
+    compressed: bool
+    removed: tuple[str, ...]
+    layout: Layout | None = None
+
+    def settle(self) -> None:
+        """Put the scan on the disk, an uncompressed one with a fresh header.
+
+        Raises:
+            OSError: The disk refuses.
+        """
+        with self.path.open("r+b") as kept:
+            os.fsync(kept.fileno())  # all but what follows, so that this is soon done
+            if self.layout is not None:
+                kept.write(self.layout.fresh_header)
+                kept.truncate(self.layout.offset_bytes + self.layout.data_bytes)
+                kept.flush()
+                os.fsync(kept.fileno())
+
+
+def admit(files: Sequence[Path], target: Path, *, max_bytes: int, ours: bool = False) -> Admitted:
+    """Check the files of one scan, and bring what is kept of them as far as it can be undone.
 
     Args:
         files: As received: a NIfTI volume, or a DICOM series, loose or in ZIP archives; are left as they are.
-        target: The file to write; complete and fsynced on return, absent after an error. DICOM is worked on
-            in a folder beside it, of the same name with the suffix `.dicom`.
+        target: Where to write what is kept; absent after an error. DICOM is worked on in a folder beside it,
+            of the same name with the suffix `.dicom`.
         max_bytes: Most bytes the scan may have when inflated.
-
-    Returns:
-        The names of what was removed: header fields with text, `extensions`, `trailing bytes`, `DICOM tags`.
+        ours: Whether an uncompressed volume need not be copied to be kept, but becomes what is kept itself,
+            once it is settled.
 
     Raises:
         ProblemError: The scan is not accepted; says why.
         OSError: The disk refuses.
     """
     head = read_head(files[0])
-    if not (is_zip(head) or is_dicom(head)):
-        return _admit_nifti(files[0], target, max_bytes)
-    with converted(files, target.with_suffix(".dicom"), max_bytes=max_bytes) as (volume, removed):
-        _admit_nifti(volume, target, max_bytes)  # what dcm2niix writes into its header is no uploader's text
-    return removed
+    try:
+        if not (is_zip(head) or is_dicom(head)):
+            return _admit_nifti(files[0], target, max_bytes, ours=ours)
+        with converted(files, target.with_suffix(".dicom"), max_bytes=max_bytes) as (volume, removed):
+            volume.rename(target)
+            # What dcm2niix writes into its header is no uploader's text.
+            return replace(_admit_nifti(target, target, max_bytes, ours=True), removed=removed)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def read_head(upload: Path) -> bytes:
@@ -51,62 +89,45 @@ def read_head(upload: Path) -> bytes:
         return file.read(SNIFF_BYTES)
 
 
-def _admit_nifti(upload: Path, target: Path, max_bytes: int) -> tuple[str, ...]:
-    try:
-        with upload.open("rb") as file, target.open("xb") as kept:
-            removed = _copy(Source(file, max_bytes=max_bytes), kept)
-            os.fsync(kept.fileno())
-    except BaseException:
-        target.unlink(missing_ok=True)
-        raise
-    return removed
+def _admit_nifti(upload: Path, target: Path, max_bytes: int, *, ours: bool) -> Admitted:
+    with upload.open("rb") as file:
+        source = Source(file, max_bytes=max_bytes)
+        layout, removed = _read_layout(source)
+        if source.compressed:
+            trailing = repack(file, layout, target, max_bytes=max_bytes)
+            layout_to_write, path = None, target
+        else:
+            trailing = _has_more(file, source, layout, max_bytes)
+            layout_to_write, path = layout, upload if ours else target
+    if not (source.compressed or ours):
+        shutil.copyfile(upload, target)
+    removed += ("trailing bytes",) if trailing else ()
+    return Admitted(path, source.compressed, removed, layout_to_write)
 
 
-def _copy(source: Source, kept: BinaryIO) -> tuple[str, ...]:
+def _read_layout(source: Source) -> tuple[Layout, tuple[str, ...]]:
+    """Read as far as the first voxel; return what the header says, and the names of what is not kept."""
     head = source.take(NIFTI1_BYTES)
     if len(head) < NIFTI1_BYTES and (source.cut_off or head[:4] in _HEADER_STARTS):
-        raise _incomplete("a header of at least 348 bytes", f"{len(head):,} bytes")
+        raise scan_incomplete("a header of at least 348 bytes", f"{len(head):,} bytes")
     size = header_bytes(head)
     head += source.take(size - len(head))
     if len(head) < size:
-        raise _incomplete(f"a header of {size:,} bytes", f"{len(head):,}")
+        raise scan_incomplete(f"a header of {size:,} bytes", f"{len(head):,}")
     layout = read_layout(head)
     between = source.take(layout.offset_bytes - size)
-    removed = list(layout.removed)
-    if any(head[-4:]) or any(between):
-        removed.append("extensions")
-    with igzip.IGzipFile(filename="", mode="wb", fileobj=kept, mtime=0) as compressed:
-        compressed.write(layout.fresh_header)
-        if _copy_voxels(source, compressed, layout):
-            removed.append("trailing bytes")
-    kept.flush()
-    return tuple(removed)
+    extended = any(head[-4:]) or any(between)
+    return layout, (*layout.removed, *(("extensions",) if extended else ()))
 
 
 _HEADER_STARTS = {size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")}
 
 
-def _copy_voxels(source: Source, compressed: BinaryIO, layout: Layout) -> bool:
-    """Copy the voxels, read on to the end of the upload, and return whether there was more than voxels."""
-    missing = layout.data_bytes
-    trailing = False
-    for piece in source.rest():
-        compressed.write(piece[:missing])
-        trailing = trailing or len(piece) > missing
-        missing -= min(missing, len(piece))
-    if missing:
-        received = layout.data_bytes - missing
-        raise _incomplete(f"{layout.data_bytes:,} bytes of voxels ({layout.description})", f"{received:,}")
-    if source.cut_off:
-        raise _incomplete("a gzip file with its checksum at the end", "one that ends before it")
-    return trailing
-
-
-def _incomplete(expected: str, received: str) -> ProblemError:
-    return ProblemError(
-        status=422,
-        code="scan-incomplete",
-        title="Scan incomplete",
-        detail=f"Expected {expected}, received {received}. The file was cut off on its way, or its header "
-        "is wrong: copy or export the scan again and submit that.",
-    )
+def _has_more(file: BinaryIO, source: Source, layout: Layout, max_bytes: int) -> bool:
+    """Check the length of an uncompressed volume; return whether there is more than voxels."""
+    size = os.fstat(file.fileno()).st_size
+    if size > max_bytes:
+        raise inflated_too_large(max_bytes)
+    received = max(0, size - layout.offset_bytes)
+    require_whole(source, layout, received)
+    return received > layout.data_bytes

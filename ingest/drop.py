@@ -225,4 +225,5 @@ def _read(path: Path) -> Upload:
         size_bytes=status.st_size,
         first_byte_at=datetime.fromtimestamp(status.st_mtime, UTC),
         is_slice=is_dicom(read_head(path)),
+        ours=False,
     )

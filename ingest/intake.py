@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from ingest import idempotency
-from ingest.door import admit
+from ingest.door import Admitted, admit
 from ingest.locks import HeldError, held
 from ingest.received import Limits, Received, Upload, disk_full, temporary_parts
 from ingest.settings import IngestSettings
@@ -148,20 +148,21 @@ class Intake:
     async def _accept(self, job_id: str, received: Received) -> JobRecord:
         self.limits.require_room(self._storage, sum(upload.size_bytes for upload in received.uploads))
         with temporary_parts(self._storage) as new_part:
-            kept = [new_part() for _ in received.uploads]
-            scans = await self._admit_all(received, kept)
-            record = self._record(job_id, received, scans)
-            await asyncio.to_thread(self._storage.accept, record, kept)
+            admitted = await self._admit_all(received, [new_part() for _ in received.uploads])
+            for scan in admitted:  # none of them before all are let in: a refusal leaves them as they came
+                await asyncio.get_running_loop().run_in_executor(self._door, scan.settle)
+            record = self._record(job_id, received, admitted)
+            await asyncio.to_thread(self._storage.accept, record, [scan.path for scan in admitted])
             self._note(record, received.uploads)
         return record
 
-    async def _admit_all(self, received: Received, targets: list[Path]) -> list[ScanRecord]:
+    async def _admit_all(self, received: Received, targets: list[Path]) -> list[Admitted]:
         """Check every scan, so that all that are refused are told of at once.
 
         Raises:
             ProblemError: The first refusal, with a list of all.
         """
-        scans: list[ScanRecord] = []
+        scans: list[Admitted] = []
         refusals: list[tuple[int, Upload, ProblemError]] = []
         for number, (upload, target) in enumerate(zip(received.uploads, targets, strict=True), start=1):
             try:
@@ -176,15 +177,11 @@ class Intake:
             raise first
         return scans
 
-    async def _admit(self, upload: Upload, target: Path) -> ScanRecord:
-        loop = asyncio.get_running_loop()
-        check: Callable[[], tuple[str, ...]] = lambda: admit(  # noqa: E731 - partial loses the types
-            upload.paths, target, max_bytes=self.limits.max_upload_bytes
+    async def _admit(self, upload: Upload, target: Path) -> Admitted:
+        check: Callable[[], Admitted] = lambda: admit(  # noqa: E731 - partial loses the types
+            upload.paths, target, max_bytes=self.limits.max_upload_bytes, ours=upload.ours
         )
-        removed = await loop.run_in_executor(self._door, check)
-        return ScanRecord(
-            scan_id=new_id(), sha256=upload.sha256, size_bytes=upload.size_bytes, removed=removed
-        )
+        return await asyncio.get_running_loop().run_in_executor(self._door, check)
 
     def _note(self, record: JobRecord, uploads: Iterable[Upload]) -> None:
         on_disk_at = now()
@@ -194,8 +191,18 @@ class Intake:
             self._ledger.note(Line(at=on_disk_at, moment="on_disk", size_bytes=scan.size_bytes, **ids))
             self._metrics.accepted(scan.size_bytes)
 
-    def _record(self, job_id: str, received: Received, scans: list[ScanRecord]) -> JobRecord:
+    def _record(self, job_id: str, received: Received, admitted: list[Admitted]) -> JobRecord:
         created = now()
+        scans = (
+            ScanRecord(
+                scan_id=new_id(),
+                sha256=upload.sha256,
+                size_bytes=upload.size_bytes,
+                removed=scan.removed,
+                compressed=scan.compressed,
+            )
+            for upload, scan in zip(received.uploads, admitted, strict=True)
+        )
         return JobRecord(
             job_id=job_id,
             created_at=created,

@@ -10,7 +10,7 @@ from ingest.sniff import looks_like
 from ingest.source import GZIP_MAGIC
 from pipeline.errors import ScanRefusedError
 from pipeline.nifti import header as nifti_header
-from pipeline.nifti.header import NIFTI1_BYTES, NIFTI2_BYTES, VolumeHeader, read_header
+from pipeline.nifti.header import VolumeHeader, read_header
 from pipeline.nifti.orientation import qfac
 from pipeline.nifti.refusals import times
 from pipeline.web.problems import ProblemError
@@ -30,7 +30,7 @@ class Layout:
         offset_bytes: From the file's beginning to its first voxel.
         data_bytes: Of all voxels together.
         description: Shape and type of the voxels in words.
-        fresh_header: The first bytes of the file to keep, up to its first voxel.
+        fresh_header: The first bytes of the file to keep, up to its first voxel, which stays where it is.
         removed: Names of the header fields that held text.
     """
 
@@ -84,7 +84,7 @@ def read_layout(block: bytes) -> Layout:
         offset_bytes=header.offset_bytes,
         data_bytes=header.data_bytes,
         description=f"{times(header.shape)} voxels of {header.dtype.name}",
-        fresh_header=_fresh(header) + bytes(4),
+        fresh_header=_fresh(header).ljust(header.offset_bytes, b"\0"),
         removed=tuple(
             name
             for name in _TEXT_FIELDS
@@ -105,5 +105,5 @@ def _fresh(header: VolumeHeader) -> bytes:
     for name in _KEPT_FIELDS:
         fresh[name] = fields[name]
     fresh["scl_slope"], fresh["scl_inter"] = header.slope, header.intercept
-    fresh["vox_offset"] = NIFTI1_BYTES if fresh.sizeof_hdr == 348 else NIFTI2_BYTES  # noqa: PLR2004 - the standard's
+    fresh["vox_offset"] = header.offset_bytes
     return bytes(fresh.binaryblock)

@@ -56,6 +56,7 @@ class Upload:
         size_bytes: Of all its files.
         first_byte_at: When the first byte of the first came in.
         is_slice: Whether it is one loose DICOM file, a part of a scan rather than a scan.
+        ours: Whether the files lie in `incoming/`, so that they may become what is kept.
     """
 
     paths: tuple[Path, ...]
@@ -63,6 +64,7 @@ class Upload:
     size_bytes: int
     first_byte_at: datetime
     is_slice: bool = False
+    ours: bool = True
 
 
 @dataclass(frozen=True)

@@ -22,3 +22,15 @@ def inflated_too_large(limit_bytes: int) -> ProblemError:
         "received a longer one. Crop or resample it, "
         "or ask whoever runs this service to raise its limit.",
     )
+
+
+def scan_incomplete(expected: str, received: str) -> ProblemError:
+    """Return the refusal of a file that ends too soon."""
+    return invalid(
+        "scan-incomplete",
+        "Scan incomplete",
+        expected,
+        received,
+        "The file was cut off on its way, or its header is wrong: copy or export the scan again and submit "
+        "that.",
+    )

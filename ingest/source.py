@@ -25,6 +25,8 @@ class Source:
     Attributes:
         compressed: Whether the upload is gzip.
         cut_off: Whether a gzip member turned out to lack its end.
+        members: Of gzip, of which the end has been seen.
+        inflated_bytes: Of the upload that have been inflated, or belong to what has.
     """
 
     def __init__(self, file: BinaryIO, *, max_bytes: int) -> None:
@@ -38,6 +40,8 @@ class Source:
         self._max_bytes = max_bytes
         self._taken = b""
         self.cut_off = False
+        self.members = 0
+        self.inflated_bytes = 0
         self.compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
         file.seek(0)
         self._pieces = self._capped(self._inflated() if self.compressed else self._plain())
@@ -95,10 +99,12 @@ class Source:
                     piece = member.decompress(data, _CHUNK_BYTES)
                 except isal_zlib.error as error:  # type: ignore[misc]  # its stub forgets that it is a class
                     raise _damaged(str(error)) from error
-                data = member.unconsumed_tail
+                data = member.unconsumed_tail or member.unused_data
+                self.inflated_bytes = self._file.tell() - len(data)
                 if piece:
                     yield piece
-            data = member.unused_data.lstrip(b"\0")
+            self.members += 1
+            data = data.lstrip(b"\0")
             while not data and (data := self._file.read(_CHUNK_BYTES)):
                 data = data.lstrip(b"\0")
             if data and data[:1] != GZIP_MAGIC[:1]:

@@ -6,7 +6,7 @@
     incoming/<id>.lock                    somebody is at work on the job or upload
     jobs/<job_id>/job.json                the submission
     jobs/<job_id>/mail.json               the receipt of its e-mail
-    jobs/<job_id>/<scan_id>/scan.nii.gz   the volume as accepted
+    jobs/<job_id>/<scan_id>/scan.nii.gz   the volume as accepted; scan.nii where it came uncompressed
     jobs/<job_id>/<scan_id>/failure.json  why there is no result (failure.1.json: before its first retry), or
     jobs/<job_id>/<scan_id>/result/       the result: its files appear together, by one rename
     audit/audit.jsonl                     who did what with which job (pipeline.audit)
@@ -54,9 +54,11 @@ ResultFile = Literal[
 ]
 """The files of one scan's result."""
 
-SCAN_FILE = "scan.nii.gz"
+_COMPRESSED_SCAN, _PLAIN_SCAN = "scan.nii.gz", "scan.nii"
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 """What the system says when the disk, or this user's share of it, is full."""
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
+"""What the system says on a disk whose files have one name each."""
 _FAILURE_FILE = "failure.json"
 _PAST_FAILURES = "failure.*.json"
 _RESULT = "result"
@@ -70,6 +72,7 @@ class ScanRecord(BaseModel):
         sha256: Of the bytes as uploaded, hexadecimal.
         size_bytes: Of the same.
         removed: Names of the header fields that were blanked at the door.
+        compressed: Whether it is kept as gzip, as it was uploaded.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -78,6 +81,7 @@ class ScanRecord(BaseModel):
     sha256: str
     size_bytes: int
     removed: tuple[str, ...] = ()
+    compressed: bool = True
 
 
 class JobRecord(BaseModel):
@@ -156,6 +160,16 @@ def written_whole(path: Path, content: bytes) -> Iterator[None]:
     fsync_directory(path.parent)
 
 
+def _give(part: Path, target: Path) -> None:
+    """Give a file a second name, so that it still has its first should its job not come to be."""
+    try:
+        target.hardlink_to(part)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        part.rename(target)
+
+
 @contextmanager
 def _alone(folder: Path, busy: type[CorestreamError]) -> Iterator[None]:
     """Hold a folder's lock until the block ends, or this process: nobody ever waits for a paused one."""
@@ -223,8 +237,9 @@ class Storage:
         return self.jobs / job_id
 
     def scan_path(self, job_id: str, scan_id: str) -> Path:
-        """Return where the accepted volume lies."""
-        return self.jobs / job_id / scan_id / SCAN_FILE
+        """Return where the accepted volume lies, or would."""
+        plain = self.jobs / job_id / scan_id / _PLAIN_SCAN
+        return plain if plain.exists() else plain.with_name(_COMPRESSED_SCAN)
 
     def result_dir(self, job_id: str, scan_id: str) -> Path:
         """Return the folder of a scan's result; it exists once the result is whole."""
@@ -244,21 +259,23 @@ class Storage:
             parts: One complete and fsynced file per scan of the record, in its order, on the same disk.
 
         Raises:
-            OSError: The disk refuses; nothing is left of the job.
+            OSError: The disk refuses; nothing is left of the job, and the parts are where they were.
         """
         job_dir = self.job_dir(record.job_id)
         try:
             job_dir.mkdir(mode=0o700)
             for scan, part in zip(record.scans, parts, strict=True):
-                target = self.scan_path(record.job_id, scan.scan_id)
-                target.parent.mkdir(mode=0o700)
-                part.replace(target)
-                fsync_directory(target.parent)
+                folder = job_dir / scan.scan_id
+                folder.mkdir(mode=0o700)
+                _give(part, folder / (_COMPRESSED_SCAN if scan.compressed else _PLAIN_SCAN))
+                fsync_directory(folder)
             write_whole(job_dir / "job.json", record.model_dump_json(indent=1).encode())
             fsync_directory(self.jobs)
         except BaseException:
             self.delete_job(record.job_id)
             raise
+        for part in parts:
+            part.unlink(missing_ok=True)
 
     def read_job(self, job_id: str) -> JobRecord:
         """Read a submission.

@@ -23,10 +23,14 @@ LIMIT_BYTES = 64 * 1024**2
 def at_the_door(
     tmp_path: Path, content: bytes, limit_bytes: int = LIMIT_BYTES
 ) -> tuple[Path, tuple[str, ...]]:
-    """Bring bytes to the door and return what was kept and what was removed."""
-    upload, target = tmp_path / "upload", tmp_path / "kept.nii.gz"
+    """Bring bytes to the door and return what is kept and what was removed."""
+    upload, target = tmp_path / "upload", tmp_path / "kept.part"
     upload.write_bytes(content)
-    return target, admit([upload], target, max_bytes=limit_bytes)
+    admitted = admit([upload], target, max_bytes=limit_bytes)
+    admitted.settle()
+    assert upload.read_bytes() == content
+    kept = target.rename(target.with_suffix(".nii.gz" if admitted.compressed else ".nii"))
+    return kept, admitted.removed
 
 
 @pytest.mark.parametrize(("build", "status", "code", "words"), REFUSALS.values(), ids=REFUSALS.keys())
@@ -88,23 +92,77 @@ def test_what_is_kept_has_the_same_voxels_at_the_same_place(
         assert np.allclose(kept.get_qform(), sent.get_qform())
 
 
-def test_names_stay_outside(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pack", [bytes, compressed], ids=["uncompressed", "compressed"])
+def test_names_stay_outside(tmp_path: Path, pack: Callable[[bytes], bytes]) -> None:
     """Text fields and extensions may hold a patient's name: their names are told, their values are gone."""
-    target, removed = at_the_door(tmp_path, nifti(text=b"Doe^Jane") + b"Doe^Jane")
+    target, removed = at_the_door(tmp_path, pack(nifti(text=b"Doe^Jane") + b"Doe^Jane"))
     assert set(removed) == {"descrip", "aux_file", "intent_name", "db_name", "extensions", "trailing bytes"}
-    plain = gzip.decompress(target.read_bytes())
+    content = target.read_bytes()
+    plain = gzip.decompress(content) if target.suffix == ".gz" else content
     assert b"Doe" not in plain
     assert np.array_equal(nib.Nifti1Image.from_bytes(plain).get_fdata(), voxels())
 
 
 def test_the_name_in_a_gzip_header_stays_outside(tmp_path: Path) -> None:
-    """A gzip file keeps its original's name: what is kept is compressed anew, without one."""
+    """A gzip file keeps its original's name: what is kept has a header of its own, without one."""
     named = io.BytesIO()
     with gzip.GzipFile("doe_jane.nii", "wb", 1, named) as file:
         file.write(good())
     assert b"doe_jane" in named.getvalue()
     target, _ = at_the_door(tmp_path, named.getvalue())
     assert b"doe_jane" not in target.read_bytes()
+
+
+def test_a_volume_of_our_own_is_not_copied(tmp_path: Path) -> None:
+    """An uncompressed upload becomes what is kept, once all of its submission is let in; not before."""
+    upload, target = tmp_path / "upload", tmp_path / "kept.part"
+    content = nifti(text=b"Doe^Jane")
+    upload.write_bytes(content)
+    admitted = admit([upload], target, max_bytes=LIMIT_BYTES, ours=True)
+    assert (admitted.path, upload.read_bytes(), target.exists()) == (upload, content, False)
+    admitted.settle()
+    assert b"Doe" not in upload.read_bytes()
+    assert np.array_equal(nib.Nifti1Image.from_bytes(upload.read_bytes()).get_fdata(), voxels())
+
+
+@pytest.mark.usefixtures("compressed_bytes_kept")
+def test_compressed_bytes_are_kept_where_they_can_be(tmp_path: Path) -> None:
+    """A scan is not compressed anew but for its beginning: what is kept ends as the upload does."""
+    content = gzip.compress(nifti(text=b"Doe^Jane"), 6)
+    target, _ = at_the_door(tmp_path, content)
+    assert target.read_bytes()[-len(content) // 2 : -8] == content[-len(content) // 2 : -8]
+
+
+@pytest.fixture
+def compressed_bytes_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the bytes of small files too as they came, where that is possible."""
+    monkeypatch.setattr("ingest.repacking._WORTH_BYTES", 0)
+
+
+@pytest.mark.usefixtures("compressed_bytes_kept")
+@pytest.mark.parametrize("build", ACCEPTED.values(), ids=ACCEPTED.keys())
+@pytest.mark.parametrize("level", [1, 6])
+def test_large_files_are_kept_whole_as_well(tmp_path: Path, build: Callable[[], bytes], level: int) -> None:
+    """What holds of files that are compressed anew holds of those whose compressed bytes are kept."""
+    content = build()
+    if content[:2] != b"\x1f\x8b":
+        content = gzip.compress(content, level)
+    test_what_is_kept_has_the_same_voxels_at_the_same_place(tmp_path, lambda: content)
+
+
+@pytest.mark.usefixtures("compressed_bytes_kept")
+def test_names_stay_outside_of_large_files(tmp_path: Path) -> None:
+    """Nothing of the old header is left where the compressed bytes are kept."""
+    test_names_stay_outside(tmp_path, compressed)
+
+
+@pytest.mark.usefixtures("compressed_bytes_kept")
+@pytest.mark.parametrize(("build", "status", "code", "words"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_the_door_refuses_large_files(
+    tmp_path: Path, build: Callable[[], bytes], status: int, code: str, words: str
+) -> None:
+    """Large files are refused in the same words."""
+    test_the_door_refuses(tmp_path, build, status, code, words)
 
 
 def test_a_bomb_is_stopped_at_the_limit(tmp_path: Path) -> None:

@@ -85,11 +85,12 @@ def bring(content: bytes) -> None:
         upload, target = Path(folder, "upload"), Path(folder, "kept.part")
         upload.write_bytes(content)
         try:
-            admit([upload], target, max_bytes=LIMIT_BYTES)
+            admit([upload], target, max_bytes=LIMIT_BYTES).settle()
         except ProblemError as problem:
             refusal = problem
         if refusal is None:  # what was kept is a volume
-            kept = gzip.decompress(target.read_bytes())
+            kept = target.read_bytes()
+            kept = gzip.decompress(kept) if content[:2] == b"\x1f\x8b" else kept
             kind = nib.Nifti2Image if kept[4:7] == b"n+2" else nib.Nifti1Image
             assert kind.from_stream(io.BytesIO(kept)).ndim == 3
         left = {path.name for path in Path(folder).iterdir()}

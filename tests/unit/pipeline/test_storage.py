@@ -10,7 +10,7 @@ import pytest
 from pipeline.clock import now
 from pipeline.errors import Failure, JobNotFoundError, MailUnderWayError, NoRoomError
 from pipeline.ids import new_id
-from pipeline.storage import MailReceipt, Storage, write_whole
+from pipeline.storage import MailReceipt, ScanRecord, Storage, write_whole
 from tests.support.results import accepted_job
 
 FAILURE = Failure(
@@ -52,14 +52,39 @@ def test_a_job_whose_record_was_not_written_does_not_exist(storage: Storage) -> 
         storage.read_job(record.job_id)
 
 
-def test_a_job_that_cannot_be_accepted_leaves_nothing(storage: Storage) -> None:
-    """If the second of two volumes is gone, the first is not kept either."""
+def test_a_job_that_cannot_be_accepted_leaves_what_came_where_it_was(storage: Storage) -> None:
+    """If the second of two volumes is gone, there is no job, and the first waits for another try."""
     record = accepted_job(storage, scans=2).model_copy(update={"job_id": new_id()})
     part = storage.part_path(new_id())
     part.write_bytes(b"voxels")
     with pytest.raises(FileNotFoundError):
         storage.accept(record, [part, storage.part_path(new_id())])
     assert not storage.job_dir(record.job_id).exists()
+    assert list(storage.incoming.iterdir()) == [part]
+    assert part.read_bytes() == b"voxels"
+
+
+@pytest.mark.parametrize(("compressed", "name"), [(True, "scan.nii.gz"), (False, "scan.nii")])
+def test_a_scan_is_named_for_what_it_is(storage: Storage, compressed: bool, name: str) -> None:  # noqa: FBT001 - pytest gives it
+    """Whoever keeps originals can open them with anything: programs go by the name."""
+    scan = ScanRecord(scan_id=new_id(), sha256="ab" * 32, size_bytes=6, compressed=compressed)
+    record = accepted_job(storage).model_copy(update={"job_id": new_id(), "scans": (scan,)})
+    part = storage.part_path(new_id())
+    part.write_bytes(b"voxels")
+    storage.accept(record, [part])
+    assert storage.scan_path(record.job_id, scan.scan_id).name == name
+    assert storage.scan_path(record.job_id, scan.scan_id).read_bytes() == b"voxels"
+
+
+def test_a_disk_without_links_will_do(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems give a file one name only."""
+
+    def refuse(_self: Path, _target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    record = accepted_job(storage)
+    assert storage.scan_path(record.job_id, record.scans[0].scan_id).read_bytes() == b"voxels"
     assert list(storage.incoming.iterdir()) == []
 
 
