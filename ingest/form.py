@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from ingest.addresses import MAX_EMAIL_BYTES, email_invalid, read_address
 from ingest.door import read_head
-from ingest.received import Limits, Received, Tally, Upload, join_slices, pour, too_large
+from ingest.received import Digest, Limits, Received, Tally, Upload, join_slices, pour, too_large
 from ingest.sniff import is_dicom
 from pipeline.clock import now
 from pipeline.storage import Storage
@@ -70,7 +69,7 @@ async def read_form(
 
 async def _receive(part: BodyPartReader, path: Path, storage: Storage, limits: Limits) -> Upload:
     first_byte_at = now()
-    digest = hashlib.sha256()
+    digest = Digest()
 
     def check(size_bytes: int) -> None:
         if size_bytes > limits.max_upload_bytes:
@@ -79,7 +78,7 @@ async def _receive(part: BodyPartReader, path: Path, storage: Storage, limits: L
 
     size = await pour(_pieces(part), path, check, digest=digest)
     is_slice = is_dicom(await asyncio.to_thread(read_head, path))
-    return Upload((path,), digest.hexdigest(), size, first_byte_at, is_slice)
+    return Upload((path,), digest.digest().hex(), size, first_byte_at, is_slice)
 
 
 async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:

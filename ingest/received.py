@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 from ingest.dicom.archive import MAX_ENTRIES
+from ingest.source import GZIP_MAGIC
+from ingest.writeback import Writeback
 from pipeline.ids import new_id
 from pipeline.storage import Storage
 from pipeline.web.problems import ProblemError
@@ -143,11 +145,25 @@ def temporary_parts(storage: Storage) -> Iterator[Callable[[], Path]]:
             part.unlink(missing_ok=True)
 
 
-class Digest(Protocol):
-    """A hash of hashlib's that is being computed."""
+class Digest:
+    """A hash that is being computed, and of how many bytes.
 
-    def update(self, data: bytes | bytearray, /) -> None:
+    Args:
+        algorithm: One of hashlib's.
+    """
+
+    def __init__(self, algorithm: str = "sha256") -> None:
+        self._hash = hashlib.new(algorithm, usedforsecurity=False)
+        self.size_bytes = 0
+
+    def update(self, data: bytes | bytearray) -> None:
         """Take more bytes."""
+        self._hash.update(data)
+        self.size_bytes += len(data)
+
+    def digest(self) -> bytes:
+        """Return the hash."""
+        return self._hash.digest()
 
 
 async def pour(
@@ -174,24 +190,32 @@ async def pour(
     """
     size = 0
     held = bytearray()
-    with path.open("ab", buffering=0) as file:
+    writing: asyncio.Future[None] | None = None
+    with path.open("a+b", buffering=0) as file:
+        writeback = Writeback(file.fileno(), file.tell())
 
-        def write(chunk: bytearray) -> None:
-            check(size)
+        def write(chunk: bytearray, end: int) -> None:
+            check(end)
             if digest is not None:
                 digest.update(chunk)
             file.write(chunk)
+            if os.pread(file.fileno(), len(GZIP_MAGIC), 0) != GZIP_MAGIC:  # else it is not what will be kept
+                writeback.reached(file.tell())
 
         try:
             while piece := await _next(pieces):
                 size += len(piece)
                 held += piece
                 if len(held) >= _CHUNK_BYTES:
-                    full, held = held, bytearray()
-                    await asyncio.to_thread(write, full)
+                    if writing is not None:
+                        await writing
+                    writing = asyncio.ensure_future(asyncio.to_thread(write, held, size))
+                    held = bytearray()
         finally:
+            if writing is not None:
+                await writing
             if held:
-                await asyncio.to_thread(write, held)
+                await asyncio.to_thread(write, held, size)
     return size
 
 

@@ -10,9 +10,9 @@ _EVERY_BYTES = 8 * 1024**2
 class Writeback:
     """Has the kernel begin to write what has been added to a file, so that the fsync at its end is short."""
 
-    def __init__(self, file_descriptor: int) -> None:
+    def __init__(self, file_descriptor: int, size_bytes: int = 0) -> None:
         self._file = file_descriptor
-        self._begun_bytes = 0
+        self._begun_bytes = size_bytes
 
     def reached(self, size_bytes: int) -> None:
         """Tell that the file holds so much by now."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -17,7 +16,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from ingest.intake import no_room_is_a_problem
 from ingest.rates import Rates
-from ingest.received import Limits, pour, temporary_parts, too_large
+from ingest.received import Digest, Limits, pour, temporary_parts, too_large
 from ingest.settings import IngestSettings
 from ingest.uploads import headers
 from ingest.uploads.headers import Checksum
@@ -242,19 +241,20 @@ class Uploads:
 
     async def _append(self, body: StreamReader, upload: StoredUpload, check: Callable[[int], None]) -> None:
         try:
-            await pour(_pieces(body), upload.path, check)
+            await pour(_pieces(body), upload.path, check, digest=self._store.digest(upload))
         except ProblemError as problem:
             if problem.status == web.HTTPRequestEntityTooLarge.status_code:
                 os.truncate(
                     upload.path, upload.offset_bytes
                 )  # nothing of a request that lied about its length
             raise
-        await asyncio.to_thread(_fsync, upload)
+        if not self._store.read(upload.upload_id).complete:  # else it is its job that makes it last
+            await asyncio.to_thread(_fsync, upload)
 
     async def _append_checked(
         self, body: StreamReader, upload: StoredUpload, check: Callable[[int], None], checksum: Checksum
     ) -> None:
-        digest = hashlib.new(checksum.algorithm, usedforsecurity=False)
+        digest = Digest(checksum.algorithm)
         with temporary_parts(self._storage) as new_part:
             chunk = new_part()
             await pour(_pieces(body), chunk, check, digest=digest)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from ingest.dicom.archive import MAX_ENTRIES
 from ingest.door import read_head
@@ -70,12 +71,12 @@ class Joining:
         return upload
 
     async def _read(self, upload: StoredUpload) -> Upload:
+        seen = self.store.digest(upload)
+
         def read() -> Upload:
-            with upload.path.open("rb") as file:
-                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             return Upload(
                 paths=(upload.path,),
-                sha256=sha256,
+                sha256=_sha256(upload.path) if seen is None else seen.digest().hex(),
                 size_bytes=upload.offset_bytes,
                 first_byte_at=upload.created_at,
                 is_slice=is_dicom(read_head(upload.path)),
@@ -86,6 +87,11 @@ class Joining:
     def _remove(self, *upload_ids: str) -> None:
         for upload_id in upload_ids:
             self.store.remove(upload_id)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _not_ready(expected: str, received: str) -> ProblemError:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from ingest.received import Digest
 from pipeline.clock import Instant, now
 from pipeline.ids import ID_PATTERN, new_id
 from pipeline.storage import Storage, write_whole
@@ -77,6 +78,7 @@ class UploadStore:
     def __init__(self, storage: Storage, longest_silence: timedelta) -> None:
         self._storage = storage
         self._longest_silence = longest_silence
+        self._digests: dict[str, Digest] = {}
 
     def create(self, length_bytes: int | None, metadata: str) -> StoredUpload:
         """Announce an upload, of which nothing has come yet."""
@@ -117,6 +119,13 @@ class UploadStore:
         said = _Said(length_bytes=length_bytes, metadata=upload.metadata, created_at=upload.created_at)
         self._write(upload.upload_id, said)
 
+    def digest(self, upload: StoredUpload) -> Digest | None:
+        """Return the SHA-256 of what has come, to go on with; None where this process has not seen it all."""
+        if not upload.offset_bytes:
+            self._digests[upload.upload_id] = Digest()
+        digest = self._digests.get(upload.upload_id)
+        return digest if digest is not None and digest.size_bytes == upload.offset_bytes else None
+
     def append(self, upload: StoredUpload, chunk: Path) -> None:
         """Add the bytes of another file, and make them survive a power cut."""
         with chunk.open("rb") as source, upload.path.open("ab") as target:
@@ -128,6 +137,7 @@ class UploadStore:
         """Forget an upload; one that is unknown is no error."""
         self._storage.upload_path(upload_id).unlink(missing_ok=True)
         self._storage.part_path(upload_id).unlink(missing_ok=True)
+        self._digests.pop(upload_id, None)
 
     def remove_expired(self) -> int:
         """Remove the uploads that were given up; return how many."""
