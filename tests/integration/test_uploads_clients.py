@@ -122,10 +122,10 @@ async def test_tus_js_client_goes_on_through_a_kill_in_the_middle_of_a_piece(
     service: Service, content: Path
 ) -> None:
     """It asks where the upload stands, again and again until somebody answers, and goes on from there."""
-    await service.start()
-    proxy = TcpProxy(service.port, bytes_per_s=16 * MIB)
+    proxy = TcpProxy(service.port, bytes_per_s=8 * MIB)
     async with proxy.running():
-        service.public_port = proxy.port
+        service.public_port = proxy.port  # so that the addresses given out lead through it
+        await service.start()
         async with running_node("tus_upload.mjs", service.uploads, content, str(8 * MIB)) as client:
             at = await line(client, "at ")
 

@@ -44,7 +44,7 @@ class TcpProxy:
             server.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
             self._writers |= {writer, server_writer}
             ways = [
