@@ -124,7 +124,12 @@ class UploadStore:
         if not upload.offset_bytes:
             self._digests[upload.upload_id] = Digest()
         digest = self._digests.get(upload.upload_id)
-        return digest if digest is not None and digest.size_bytes == upload.offset_bytes else None
+        if (
+            digest is not None and digest.size_bytes != upload.offset_bytes
+        ):  # some was taken back, or came elsewhere
+            del self._digests[upload.upload_id]
+            return None
+        return digest
 
     def append(self, upload: StoredUpload, chunk: Path) -> None:
         """Add the bytes of another file, and make them survive a power cut."""

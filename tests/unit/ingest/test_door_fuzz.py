@@ -12,6 +12,7 @@ import tempfile
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import nibabel as nib
 import numpy as np
@@ -30,6 +31,7 @@ from tests.support.nifti_files import compressed, nifti, voxels
 EXAMPLES = int(os.environ.get("CORESTREAM_FUZZ_EXAMPLES", "100"))
 LIMIT_BYTES = 4 * 1024**2
 SMALL = nifti(voxels((12, 10, 8)))
+NOISE = nifti(np.random.default_rng(0).normal(40, 12, (50, 40, 30)).astype(np.int16), text=b"Doe^Jane")
 fuzz = settings(
     max_examples=EXAMPLES,
     deadline=timedelta(seconds=5),
@@ -91,6 +93,7 @@ def bring(content: bytes) -> None:
         if refusal is None:  # what was kept is a volume
             kept = target.read_bytes()
             kept = gzip.decompress(kept) if content[:2] == b"\x1f\x8b" else kept
+            assert b"Doe^Jane" not in kept
             kind = nib.Nifti2Image if kept[4:7] == b"n+2" else nib.Nifti1Image
             assert kind.from_stream(io.BytesIO(kept)).ndim == 3
         left = {path.name for path in Path(folder).iterdir()}
@@ -110,6 +113,16 @@ def test_any_header_is_answered(content: bytes, packed: bool) -> None:  # noqa: 
 def test_any_damage_is_answered(content: bytes, changes: list[tuple[float, int]]) -> None:
     """Bytes change on their way."""
     bring(flipped(content, changes))
+
+
+@fuzz
+@given(st.sampled_from([1, 6, 9]), flips)
+def test_any_damage_to_a_file_whose_blocks_are_kept_is_answered(
+    level: int, changes: list[tuple[float, int]]
+) -> None:
+    """Also where the beginning alone is compressed anew."""
+    with patch("ingest.repacking._WORTH_BYTES", 0):
+        bring(flipped(gzip.compress(NOISE, level), changes))
 
 
 @fuzz
