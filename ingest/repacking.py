@@ -25,6 +25,9 @@ _WORTH_BYTES = 16 * 1024**2
 """Smaller files are compressed anew before their blocks would be looked through."""
 _LOOKED_THROUGH_BYTES = 256 * 1024
 """Most encoders end a block every 20 to 110 kB."""
+_MOST_BEGINNING_BYTES = 8 * 1024**2
+"""Of voxels that are compressed anew, in memory: a block of zlib's inflates to 4 MB at most, a hostile one to
+hundreds."""
 _COPY_BYTES = 1024**2
 _GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 """Without a name, a time or a comment."""
@@ -92,7 +95,8 @@ def _find_cut(file: BinaryIO, layout: Layout) -> _Cut | None:
         start = _deflate_begins(head)
         deflate = head[start:]
         boundary = first_boundary(deflate, layout.offset_bytes + WINDOW_BYTES)
-        if boundary is None or boundary.content_bytes > layout.offset_bytes + layout.data_bytes:
+        voxels_bytes = min(layout.data_bytes, _MOST_BEGINNING_BYTES)
+        if boundary is None or boundary.content_bytes > layout.offset_bytes + voxels_bytes:
             return None
         content = _inflated(deflate, boundary.content_bytes + WINDOW_BYTES)
         beginning = layout.fresh_header + content[layout.offset_bytes : boundary.content_bytes]

@@ -11,10 +11,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from isal import isal_zlib
 
 from ingest.door import admit
 from pipeline.web.problems import ProblemError
-from tests.support.bad_scans import PIXDIM, QFORM, REFUSALS, SCL_INTER
+from tests.support.bad_scans import DIM, PIXDIM, QFORM, REFUSALS, SCL_INTER
 from tests.support.nifti_files import AFFINE, compressed, good, nifti, patched, voxels
 
 LIMIT_BYTES = 64 * 1024**2
@@ -148,6 +149,26 @@ def test_large_files_are_kept_whole_as_well(tmp_path: Path, build: Callable[[], 
     if content[:2] != b"\x1f\x8b":
         content = gzip.compress(content, level)
     test_what_is_kept_has_the_same_voxels_at_the_same_place(tmp_path, lambda: content)
+
+
+@pytest.mark.usefixtures("compressed_bytes_kept")
+def test_one_block_of_a_hundred_megabytes_is_not_held_in_memory(tmp_path: Path) -> None:
+    """Some encoders, and whoever means ill, write blocks that inflate to any size."""
+    slices = 200
+    header = patched(good()[:352], DIM, "4h", 3, 512, 512, slices)
+    encoder = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31)
+    content = encoder.compress(header) + encoder.compress(bytes((slices - 1) * 512 * 512 * 2))
+    content += (
+        encoder.flush(isal_zlib.Z_SYNC_FLUSH) + encoder.compress(bytes(512 * 512 * 2)) + encoder.flush()
+    )
+    tracemalloc.start()
+    try:
+        target, _ = at_the_door(tmp_path, content, limit_bytes=2 * LIMIT_BYTES)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert nib.Nifti1Image.from_filename(target).shape == (512, 512, slices)
+    assert peak_bytes < 16 * 1024**2
 
 
 @pytest.mark.usefixtures("compressed_bytes_kept")
