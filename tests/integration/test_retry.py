@@ -26,7 +26,7 @@ from pipeline.storage import JobRecord, Storage
 from pipeline.streams import Consumer, DeadLetters, connect, ensure_group, publish
 from processor.child import DetectionChild
 from processor.worker import ScanHandler
-from tests.support.results import accepted_job
+from tests.support.results import accepted_job, report, write_result
 from tests.support.smtp_server import SmtpServer, running_smtp
 from tests.support.waiting import eventually
 
@@ -40,10 +40,11 @@ class Detector:
 
     refused: set[str] = field(default_factory=set)
 
-    async def detect(self, _scan: Path, _stage: Path, *, job_id: str, scan_id: str) -> None:  # noqa: ARG002
+    async def detect(self, _scan: Path, stage: Path, *, job_id: str, scan_id: str) -> None:
         """Detect as the child does."""
         if scan_id in self.refused:
             raise ScanRefusedError(code="not-a-head", title="No head", detail="Expected a head. Send one.")
+        write_result(stage, report(job_id, scan_id))
 
 
 @dataclass(frozen=True)
