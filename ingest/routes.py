@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from ingest import api_keys, reference
+from ingest import api_keys, expectation, reference
 from ingest.admin.access import Admin
 from ingest.admin.letters import Letters
 from ingest.admin.numbers import Inspection, Numbers
@@ -59,7 +59,7 @@ def _add_submission(app: web.Application, parts: Parts) -> None:
     joining = Joining(parts.uploads, parts.writers, limits, parts.door)
     Uploads(settings, parts.storage, parts.uploads, parts.writers, limits, rates).add_routes(app)
     submissions = Submissions(settings, parts.storage, parts.intake, joining, rates)
-    app.router.add_post("/api/jobs", submissions.post)
+    app.router.add_post("/api/jobs", submissions.post, expect_handler=expectation.defer)
 
 
 def _add_jobs(app: web.Application, parts: Parts) -> None:

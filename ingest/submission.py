@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ingest import idempotency
+from ingest import expectation, idempotency
 from ingest.addresses import read_address
 from ingest.documents import Accepted, AcceptedScan, json_response
 from ingest.form import MAX_FORM_OVERHEAD_BYTES, read_form
@@ -99,12 +99,14 @@ class Submissions:
 
         @asynccontextmanager
         async def receive(_earlier: JobRecord | None) -> AsyncIterator[Received]:
+            await expectation.go_on(request)
             with temporary_parts(self._storage) as new_part:
                 yield await read_form(request, self._storage, limits, new_part)
 
         return await self._intake.submit(key, receive)
 
     async def _uploads(self, request: web.Request, key: str | None) -> JobRecord:
+        await expectation.go_on(request)
         try:
             document = UploadsDocument.model_validate_json(await request.read())
         except ValidationError as error:

@@ -142,7 +142,7 @@ async def test_while_the_first_is_under_way_the_second_is_told_to_wait(
     """A conflict, not a second job; when the first breaks off its key is free at once."""
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(
-        b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
+        b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\nExpect: 100-continue\r\n"
         b"Idempotency-Key: " + KEY.encode() + b"\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'

@@ -68,6 +68,27 @@ def form(*files: bytes, **fields: str) -> FormData:
     return data
 
 
+async def test_who_asks_before_sending_is_told_to_go_on(serve: Serve) -> None:
+    """As curl does before a large file; it is told once the door is open."""
+    server = await serve()
+    body = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.nii"\r\n\r\n'
+        + good()
+        + b"\r\n--b--\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        f"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode()
+    )
+    asked = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
+    writer.write(body)
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    assert answer.startswith(b"HTTP/1.1 202")
+    writer.close()
+
+
 def kept_files(settings: IngestSettings) -> list[Path]:
     """Return all that a submission has left on disk."""
     return [p for top in ("incoming", "jobs") for p in (settings.data_dir / top).rglob("*")]
