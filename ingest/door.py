@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -90,8 +91,7 @@ def read_head(upload: Path) -> bytes:
 
 
 def _admit_nifti(upload: Path, target: Path, max_bytes: int, *, ours: bool) -> Admitted:
-    with upload.open("rb") as file:
-        source = Source(file, max_bytes=max_bytes)
+    with upload.open("rb") as file, closing(Source(file, max_bytes=max_bytes)) as source:
         layout, removed = _read_layout(source)
         if source.compressed:
             trailing = repack(file, layout, target, max_bytes=max_bytes)

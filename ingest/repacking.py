@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -71,19 +73,22 @@ def repack(file: BinaryIO, layout: Layout, target: Path, *, max_bytes: int) -> b
     """
     with target.open("xb", buffering=0) as kept:
         if (cut := _find_cut(file, layout)) is not None:
-            if _keep_blocks(_at(file, cut.content_bytes, max_bytes), file, layout, kept, cut):
-                return False
+            with _content(file, cut.content_bytes, max_bytes) as source:
+                if _keep_blocks(source, file, layout, kept, cut):
+                    return False
             kept.seek(0)
             kept.truncate()
-        return _compress_anew(_at(file, layout.offset_bytes, max_bytes), layout, kept)
+        with _content(file, layout.offset_bytes, max_bytes) as source:
+            return _compress_anew(source, layout, kept)
 
 
-def _at(file: BinaryIO, content_bytes: int, max_bytes: int) -> Source:
-    """Return the content of a file from there on."""
+@contextmanager
+def _content(file: BinaryIO, from_bytes: int, max_bytes: int) -> Iterator[Source]:
+    """Give the content of a file from there on."""
     file.seek(0)
-    source = Source(file, max_bytes=max_bytes)
-    source.take(content_bytes)
-    return source
+    with closing(Source(file, max_bytes=max_bytes)) as source:
+        source.take(from_bytes)
+        yield source
 
 
 def _find_cut(file: BinaryIO, layout: Layout) -> _Cut | None:
