@@ -13,7 +13,7 @@ import typer
 
 from corestream import api
 from corestream.console import ExitStatus, err, out
-from corestream.job_text import job_text
+from corestream.job_text import fact_line, job_text
 from corestream.mail.mailbox import Mail, Mailbox
 from corestream.submit import wait_for_job
 from corestream.up.command import say_addresses, words_for_errors
@@ -66,7 +66,7 @@ async def _show(plan: Plan, scan: Path, *, once: bool) -> bool:
     mail = await _wait_for_mail(Mailbox(plan.data_dir / "mail"), job["result_url"])
     out.print(job_text(job))
     if mail is not None:
-        out.print(f"  [dim]{'mail':<9}[/] {plan.mail_url}/mails/{mail.name}")
+        out.print(fact_line("mail", f"{plan.mail_url}/mails/{mail.name}"))
     else:
         out.print(f"The mail did not arrive within {_MAIL_TIMEOUT_S} s.", style="red")
     if not once:

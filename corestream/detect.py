@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from corestream.console import ExitStatus, err, fail
 from corestream.folders import result_folders, work_on_each
-from corestream.job_text import report_text
+from corestream.job_text import fact_line, report_text
 from corestream.verify import verify_report
 from pipeline.errors import ConfigurationError
 from pipeline.report import Precision
@@ -78,6 +77,6 @@ def detect(
     def work(path: Path, folder: Path) -> str:
         detect_scan(path, folder, detector, model=chosen, job_id=None, scan_id=None)
         report = json.loads((folder / "report.json").read_bytes())
-        return f"{report_text(report)}\n  files     {escape(str(folder))}/"
+        return "\n".join((report_text(report), fact_line("files", f"{folder}/")))
 
     work_on_each(files, folders, "detecting", work)

@@ -52,19 +52,20 @@ def job_text(job: Document) -> str:
     One line a fact, however long: a link that is broken over lines cannot be copied.
     """
     facts = [("job", f"{job['job_id']}, {job['state']}"), ("mail", job["mail"])]
-    lines = [_line(*fact) for fact in facts]
+    lines = [fact_line(*fact) for fact in facts]
     for number, scan in enumerate(job["scans"], start=1):
-        lines += ["", scan_line(number, scan), *(_line(*fact) for fact in _scan_facts(scan))]
-    return "\n".join([*lines, "", _line("result", job["result_url"])])
+        lines += ["", scan_line(number, scan), *(fact_line(*fact) for fact in _scan_facts(scan))]
+    return "\n".join([*lines, "", fact_line("result", job["result_url"])])
 
 
-def _line(name: str, value: str) -> str:
+def fact_line(name: str, value: str) -> str:
+    """Return one fact as rich markup."""
     return f"  [dim]{name:<{_WIDTH}}[/] {escape(value)}"
 
 
 def report_text(report: Mapping[str, Any]) -> str:
     """Return what a report says as rich markup: number, map, model, warnings."""
-    return "\n".join(_line(*fact) for fact in _report_facts(report))
+    return "\n".join(fact_line(*fact) for fact in _report_facts(report))
 
 
 def _scan_facts(scan: Mapping[str, Any]) -> list[tuple[str, str]]:
