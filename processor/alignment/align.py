@@ -13,14 +13,14 @@ from processor.alignment.head import WALLS, Cavity, find_cavity, find_head
 from processor.alignment.hounsfield import check_size, in_hounsfield_units
 from processor.alignment.quality import Quality
 from processor.alignment.refinement import refine
-from processor.alignment.space import Affine, Points, StoredVolume
+from processor.alignment.space import Affine, Points, StoredVolume, rotation_degrees
 from processor.alignment.surface import STAGES, TRIAL_POINTS, Fit, fit_surface, starts, surface_points
 from processor.alignment.template import Template, load_template
 
 METHOD = "skull cavity onto the MNI152 brain, 12 parameters, refined by mutual information"
 
-_GOOD_RMS_MM = 3.0
-"""A wall whose cavity fits so well is not bettered by trying others."""
+_AS_GOOD = 1.1
+"""Times the best fit's distance: walls that fit so differ by chance, and the first is the most exact."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def align(volume: StoredVolume) -> Alignment:
     coarse = coarsen(volume)
     trial = _best_trial(coarse, template)
     quality.check_turns(trial.fit.rms_mm, trial.turned_mm)
+    quality.check_angle(rotation_degrees(trial.fit.to_template))
     fit = fit_surface(trial.points, trial.fit.to_template, template, STAGES[-1:])
     to_scan = refine(np.linalg.inv(fit.to_template), coarse, trial.cavity, template)
     measured = quality.measure(to_scan, coarse, trial.cavity, fit.rms_mm, template)
@@ -81,27 +82,26 @@ def align(volume: StoredVolume) -> Alignment:
 
 
 def _best_trial(coarse: CoarseVolume, template: Template) -> _Trial:
-    """Try the kinds of walls until one leads to a good fit; else take the best of them.
+    """Try all kinds of walls; return the first of those that fit about as well as the best.
+
+    One wall may let an orbit in through its thin roof where the next shuts it out, and which one that is
+    depends on how the head lies in its voxels.
 
     Raises:
         AlignmentRefusedError: None of them encloses a brain; says why the first does not.
     """
     head = find_head(coarse)
-    best: _Trial | None = None
+    trials: list[_Trial] = []
     refusals = []
     for wall in WALLS:
         try:
-            trial = _try(coarse, find_cavity(head, wall), template)
+            trials.append(_try(coarse, find_cavity(head, wall), template))
         except AlignmentRefusedError as error:
             refusals.append(error)
-            continue
-        if best is None or trial.rms_mm < best.rms_mm:
-            best = trial
-        if best.rms_mm < _GOOD_RMS_MM:
-            break
-    if best is None:
+    if not trials:
         raise refusals[0]
-    return best
+    best_mm = min(trial.rms_mm for trial in trials)
+    return next(trial for trial in trials if trial.rms_mm <= best_mm * _AS_GOOD)
 
 
 def _try(coarse: CoarseVolume, cavity: Cavity, template: Template) -> _Trial:

@@ -1,7 +1,7 @@
 """The head in a coarse scan, and the cavity of its skull.
 
 The cavity is what the skull closes off: bone, thickened until its sutures, foramina and thin places are
-shut, leaves a core of brain inside, and that core is grown back by what the thickening took.
+shut, leaves a core of brain inside, and that core is grown back as far as bone.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ _OPENING_MM = 4.5
 """Takes off what is thin: head holder, table, tubes."""
 _COARSER_OPENING_MM = 9.0
 """The same in every second voxel."""
-_BRAIN_HU = (-60, 400)
-"""From fat, which partial volumes come near, to vessels full of contrast."""
+_LEAST_BRAIN_HU = -60
+"""Fat, which partial volumes come near."""
+_BONE_HU = 250
+"""Where brain ends and bone begins in voxels of 3 mm."""
 _PADDING = 4
 """Voxels of air put around the head, so that it touches no edge."""
 _UNPADDED = slice(_PADDING, -_PADDING)
@@ -38,15 +40,24 @@ class Wall:
     Attributes:
         bone_hu: Voxels above are bone.
         thickness_mm: By which bone is thickened on every side.
+        regrown_mm: By which the brain's core is grown back; more than the thickness where the threshold is
+            so low that the wall was thicker than bone from the start.
     """
 
     bone_hu: float
     thickness_mm: float
+    regrown_mm: float
 
 
-WALLS = (Wall(250, 7.5), Wall(200, 7.5), Wall(250, 10.5), Wall(160, 10.5), Wall(400, 7.5))
-"""Tried in this order. Thick slices blur bone and need a lower threshold or a thicker wall; bright vessels
-and thick skulls a higher one."""
+WALLS = (
+    Wall(_BONE_HU, 7.5, 7.5),
+    Wall(200, 7.5, 9.0),
+    Wall(_BONE_HU, 10.5, 10.5),
+    Wall(160, 10.5, 12.0),
+    Wall(400, 7.5, 7.5),
+)
+"""Thick slices blur bone, and the roof of an orbit is thin: they need a lower threshold or a thicker wall;
+bright vessels and thick skulls a higher one."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,10 @@ def find_head(coarse: CoarseVolume) -> Head:
 
 
 def find_cavity(head: Head, wall: Wall) -> Cavity:
-    """Return the cavity that one kind of wall encloses; an empty one where it encloses nothing."""
+    """Return the cavity that one kind of wall encloses; an empty one where it encloses nothing.
+
+    The wall says what is inside. The boundary is where bone begins, whatever the wall.
+    """
     inner = _enclosed(head, wall)
     whole = np.zeros(head.shape, np.bool_)
     whole[head.box] = inner[_UNPADDED, _UNPADDED, _UNPADDED]
@@ -145,12 +159,12 @@ def _enclosed(head: Head, wall: Wall) -> Mask:
     hu = head.hu
     bone = (hu > wall.bone_hu) & ndimage.binary_dilation(head.mask)
     wide = dilated(bone, wall.thickness_mm, COARSE_MM)
-    rooms, count = ndimage.label(head.mask & ~wide & (hu > _BRAIN_HU[0]))
+    rooms, count = ndimage.label(head.mask & ~wide & (hu > _LEAST_BRAIN_HU))
     if count == 0:
         return np.zeros_like(head.mask)
     size_times_depth = ndimage.sum_labels(head.depth_mm, rooms, np.arange(1, count + 1))
     core = rooms == int(np.argmax(size_times_depth)) + 1
-    grown = dilated(core, wall.thickness_mm, COARSE_MM) & head.mask & (hu < _BRAIN_HU[1]) & ~bone
+    grown = dilated(core, wall.regrown_mm, COARSE_MM) & head.mask & (hu < _BONE_HU)
     filled = ndimage.binary_fill_holes(grown)
     return largest(_opened(filled, 2.1 * COARSE_MM))
 
@@ -160,7 +174,7 @@ def _skull_share(hu: Floats, inner: Mask) -> float:
     if not inner.any():
         return 0.0
     boundary = inner & ~ndimage.binary_erosion(inner)
-    near_bone = ndimage.maximum_filter(hu, size=5)[boundary] > WALLS[0].bone_hu
+    near_bone = ndimage.maximum_filter(hu, size=5)[boundary] > _BONE_HU
     return float(near_bone.mean())
 
 

@@ -24,6 +24,8 @@ MOST_RMS_MM = 3.6
 LEAST_DICE = 0.90
 LEAST_COVERED_SHARE = 0.9
 SCALES = (0.74, 1.2)
+MOST_DEGREES = 60
+"""No patient turns the head so far; a header that has mixed up two axes turns it by 90."""
 LEAST_TURNED_GAIN = 0.1
 """A head that fits so much better when turned round lies otherwise than its header says."""
 
@@ -171,6 +173,24 @@ def check_turns(rms_mm: float, turned_mm: float) -> None:
         )
 
 
+def check_angle(degrees: float) -> None:
+    """Refuse a head that lies askew from what its header says by more than heads are turned.
+
+    Two axes that were swapped look like a quarter turn, and they mirror the head.
+
+    Raises:
+        AlignmentRefusedError: The angle is too large.
+    """
+    if degrees > MOST_DEGREES:
+        raise AlignmentRefusedError(
+            code="orientation-implausible",
+            title="Orientation implausible",
+            detail=f"Expected a head turned by at most {MOST_DEGREES} degrees from how its header says it "
+            f"lies, received one turned by {degrees:.0f}. With such a header left and right cannot be "
+            "trusted: convert the scan again from DICOM with dcm2niix.",
+        )
+
+
 def check_quality(quality: Quality) -> None:
     """Refuse an alignment beyond the limits.
 
@@ -188,7 +208,8 @@ def check_quality(quality: Quality) -> None:
             title="Size of the head implausible",
             detail=f"Expected a head of {low:g} to {high:g} times the template's size along every direction, "
             f"received {quality.scale_least:.2f} to {quality.scale_most:.2f}. The voxel size in the header "
-            "is probably wrong: convert the scan again from DICOM with dcm2niix.",
+            "is wrong, then convert the scan again from DICOM with dcm2niix; or this is the head of a small "
+            "child, for which there is no template here.",
         )
     if quality.surface_rms_mm > MOST_RMS_MM or quality.dice < LEAST_DICE:
         raise AlignmentRefusedError(

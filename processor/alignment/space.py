@@ -54,6 +54,13 @@ def voxel_sizes_mm(affine: Affine) -> npt.NDArray[np.float64]:
     return np.asarray(np.linalg.norm(affine[:3, :3], axis=0), np.float64)
 
 
+def rotation_degrees(affine: Affine) -> float:
+    """Return the angle of an affine's rotation, by its polar decomposition; it must not mirror."""
+    left, _, right = np.linalg.svd(affine[:3, :3])
+    cosine = (np.trace(left @ right) - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
+
+
 def corners(shape: tuple[int, ...]) -> Points:
     """Return the (8, 3) centres of a volume's corner voxels, in voxel space."""
     ends = [(0.0, length - 1.0) for length in shape]

@@ -69,6 +69,16 @@ def reordered(head: StoredVolume) -> StoredVolume:
     )
 
 
+def unsigned(head: StoredVolume) -> StoredVolume:
+    """Return the values without a sign, as a scanner stores them, with the intercept that says so."""
+    return dataclasses.replace(head, stored=(head.stored + 1024).astype(np.uint16), intercept=-1024.0)
+
+
+def anisotropic(_: StoredVolume) -> StoredVolume:
+    """Return voxels of 0.5 x 0.5 x 5 mm."""
+    return raw_head(affine=SCANNER_AFFINE @ np.diag([0.5, 0.5, 2.5, 1]), shape=(440, 500, 48))
+
+
 def with_table(head: StoredVolume) -> StoredVolume:
     """Return the head on a table, which is longer than it."""
     voxels = head.stored.copy()
@@ -76,7 +86,7 @@ def with_table(head: StoredVolume) -> StoredVolume:
     return with_voxels(head, voxels)
 
 
-@pytest.mark.parametrize("store", [sheared, thick, reordered, with_table])
+@pytest.mark.parametrize("store", [sheared, thick, reordered, unsigned, anisotropic, with_table])
 def test_however_a_scan_is_stored_the_head_is_found_within_3_mm(store: Damage, head: StoredVolume) -> None:
     """The truth is known: the head was built around the template's brain."""
     assert error_mm(align(store(head)).to_scan, moved()).max() < 3
@@ -209,6 +219,16 @@ def back_to_front(head: StoredVolume) -> StoredVolume:
     return with_voxels(head, head.stored[:, ::-1])
 
 
+def rows_and_columns_swapped(head: StoredVolume) -> StoredVolume:
+    """Every slice transposed, the header as it was: it mirrors the head."""
+    return with_voxels(head, head.stored.transpose(1, 0, 2))
+
+
+def a_small_childs(_: StoredVolume) -> StoredVolume:
+    """Three quarters of the template's size."""
+    return raw_head(moved(scale=0.72))
+
+
 @pytest.mark.parametrize(
     ("damage", "codes"),
     [
@@ -225,6 +245,8 @@ def back_to_front(head: StoredVolume) -> StoredVolume:
         (metres, {"scan-size-implausible"}),
         (upside_down, {"orientation-implausible"}),
         (back_to_front, {"orientation-implausible"}),
+        (rows_and_columns_swapped, {"orientation-implausible"}),
+        (a_small_childs, {"head-size-implausible", "head-not-found"}),
     ],
 )
 def test_what_is_no_whole_head_is_refused_with_its_figure(
