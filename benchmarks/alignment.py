@@ -1,39 +1,48 @@
 """Measures the alignment: errors, overlap, time, memory and verdict of every case.
 
-    python -m benchmarks.alignment SCAN... [--perturbations N] [--difficulties] [--json FILE]
+    python -m benchmarks.alignment SCAN... [--perturbations N] [--fine SCAN] [--difficulties SCAN]
 
-Run it from the root of the repository. Every scan is aligned as it is, and again turned by up to 20 degrees
-about every axis and moved by up to 40 mm along each; what a perturbed run's transform differs by from that of
-the scan as it is, is its error, over the brain. With --difficulties the first scan is also given midline
+Run it from the root of the repository; it prints a table and writes benchmarks/results/alignment.json. Every
+scan is aligned as it is, and again turned by up to 20 degrees about every axis and moved by up to 40 mm along
+each; what a perturbed run's transform differs by from that of the scan as it is, is its error over the brain.
+The scan given to --fine is treated so on 512 x 512 x 470 voxels; that given to --difficulties gets midline
 shift, haematoma and the like. Each scan has a process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from benchmarks.head_difficulties import DIFFICULTIES, Anatomy
 from processor.alignment.align import Alignment, align
+from processor.alignment.coarse import AIR_HU
 from processor.alignment.errors import AlignmentRefusedError
 from processor.alignment.resampling import onto_grid
-from processor.alignment.space import Affine, StoredVolume, transform
+from processor.alignment.space import Affine, StoredVolume, resample, transform
 from processor.alignment.template import load_template
 from processor.volumes import read_volume
 
 MOST_DEGREES, MOST_SHIFT_MM = 20.0, 40.0
+FINE_SHAPE = (512, 512, 470)
+HEAD_SIZES = (0.8, 0.85, 1.15)
+"""Times the size of the scan's head."""
 SEED = 11
 MIB = 1024
+RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -62,50 +71,90 @@ class Row:
     quality: dict[str, float] | None
 
 
+Cases: TypeAlias = Callable[[Path], Iterator[Row]]
+
+
 def main() -> None:
     """Measure, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("scans", nargs="+", type=Path)
+    parser.add_argument("scans", nargs="*", type=Path)
     parser.add_argument("--perturbations", type=int, default=3, metavar="N")
-    parser.add_argument("--difficulties", action="store_true", help="of the first scan")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--fine", type=Path, action="append", default=[], metavar="SCAN")
+    parser.add_argument("--difficulties", type=Path, action="append", default=[], metavar="SCAN")
     options = parser.parse_args()
+    perturbed: Cases = partial(perturbed_cases, count=options.perturbations)
+    fine: Cases = partial(perturbed_cases, count=options.perturbations, shape=FINE_SHAPE)
+    work = [
+        *((scan, perturbed) for scan in options.scans),
+        *((scan, fine) for scan in options.fine),
+        *((scan, difficult_cases) for scan in options.difficulties),
+    ]
     rows: list[Row] = []
-    print(f"{'case':<44}{'verdict':<24}{'mean mm':>8}{'worst':>7}{'Dice':>7}{'CPU s':>7}{'MiB':>6}")
-    for number, scan in enumerate(options.scans):
-        difficult = options.difficulties and number == 0
+    print(f"{'case':<48}{'verdict':<24}{'mean mm':>8}{'worst':>7}{'Dice':>7}{'CPU s':>7}{'MiB':>6}")
+    for scan, cases in work:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            rows += pool.submit(measure, scan, options.perturbations, difficult=difficult).result()
+            rows += pool.submit(measure, scan, cases).result()
     _summarise(rows)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "alignment.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
 
 
-def measure(path: Path, perturbations: int, *, difficult: bool) -> list[Row]:
-    """Run and print all cases of one scan."""
+def measure(path: Path, cases: Cases) -> list[Row]:
+    """Run and print cases of one scan."""
+    load_template()
     rows = []
-    for row in _cases(path, perturbations, difficult=difficult):
+    for row in cases(path):
         _print(row)
         rows.append(row)
     return rows
 
 
-def _cases(path: Path, perturbations: int, *, difficult: bool) -> Iterator[Row]:
-    load_template()
-    name = path.name.removesuffix(".nii.gz")
-    volume = read_volume(path).volume
+def perturbed_cases(path: Path, count: int, shape: tuple[int, int, int] | None = None) -> Iterator[Row]:
+    """Align a scan as it is, on other voxels if a shape is given, and so many times turned and moved."""
+    name, volume = _name(path), read_volume(path).volume
+    if shape:
+        name, volume = f"{name}, {' x '.join(map(str, shape))}", _on_voxels(volume, shape)
     row, plain = _run(name, volume, None)
     yield row
     if plain is None:
         return
-    for number, motion in enumerate(_motions(perturbations)):
-        moved = StoredVolume(volume.stored, volume.slope, volume.intercept, motion @ volume.affine)
-        yield _run(f"{name}, perturbed {number + 1}", moved, motion @ plain.to_scan)[0]
-    if difficult:
-        anatomy = Anatomy(plain.volume, plain.to_scan)
-        for difficulty in DIFFICULTIES:
-            case = f"{name}, {difficulty.__name__.replace('_', ' ')}"
-            yield _run(case, difficulty(plain.volume, anatomy), plain.to_scan)[0]
+    for number, motion in enumerate(_motions(count)):
+        yield _run(f"{name}, perturbed {number + 1}", _moved(volume, motion), motion @ plain.to_scan)[0]
+
+
+def difficult_cases(path: Path) -> Iterator[Row]:
+    """Align a scan with what a template has not, and as a head of other sizes."""
+    name, volume = _name(path), read_volume(path).volume
+    plain = align(volume)
+    anatomy = Anatomy(plain.volume, plain.to_scan)
+    for difficulty in DIFFICULTIES:
+        case = f"{name}, {difficulty.__name__.replace('_', ' ')}"
+        yield _run(case, difficulty(plain.volume, anatomy), plain.to_scan)[0]
+    for size in HEAD_SIZES:
+        motion = np.diag([size, size, size, 1])
+        yield _run(f"{name}, {size:g} times its size", _moved(volume, motion), motion @ plain.to_scan)[0]
+
+
+def _name(path: Path) -> str:
+    return path.name.removesuffix(".nii.gz")
+
+
+def _moved(volume: StoredVolume, motion: Affine) -> StoredVolume:
+    return dataclasses.replace(volume, affine=motion @ volume.affine)
+
+
+def _on_voxels(volume: StoredVolume, shape: tuple[int, int, int]) -> StoredVolume:
+    """Return a scan on so many voxels of the same extent."""
+    factors = np.array(volume.stored.shape) / shape
+    to_stored = np.diag([*factors, 1.0])
+    to_stored[:3, 3] = (factors - 1) / 2
+    stored = np.empty(shape, volume.stored.dtype, order="F")
+    for k in range(shape[2]):  # slice by slice, so that the peak of memory is the alignment's
+        slab = to_stored.copy()
+        slab[2, 3] += factors[2] * k
+        air = (AIR_HU - volume.intercept) / volume.slope
+        stored[:, :, k] = resample(volume.stored, slab, (*shape[:2], 1), outside=air)[:, :, 0]
+    return dataclasses.replace(volume, stored=stored, affine=volume.affine @ to_stored)
 
 
 def _motions(count: int) -> Iterator[Affine]:
@@ -154,7 +203,7 @@ def _print(row: Row) -> None:
         for value, digits in ((row.mean_mm, 2), (row.worst_mm, 2), (row.dice, 3))
     )
     print(
-        f"{row.case:<44}{row.verdict:<24}{mean:>8}{worst:>7}{dice:>7}{row.cpu_s:>7.1f}{row.peak_mib:>6}",
+        f"{row.case:<48}{row.verdict:<24}{mean:>8}{worst:>7}{dice:>7}{row.cpu_s:>7.1f}{row.peak_mib:>6}",
         flush=True,
     )
 

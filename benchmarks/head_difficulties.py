@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from processor.alignment.space import Affine, Floats, StoredVolume, resample
+from processor.alignment.space import Affine, Floats, StoredVolume, resample, voxel_sizes_mm
 from processor.alignment.template import load_template
 
 Difficulty: TypeAlias = Callable[[StoredVolume, "Anatomy"], StoredVolume]
@@ -127,6 +127,30 @@ def very_thick_slices_with_gaps(volume: StoredVolume, anatomy: Anatomy) -> Store
     )
 
 
+def fine_pixels_in_thick_slices(volume: StoredVolume, anatomy: Anatomy) -> StoredVolume:
+    """Store the head in voxels of 0.4 x 0.4 x 5 mm."""
+    del anatomy
+    factors = np.array([0.4, 0.4, 5]) / voxel_sizes_mm(volume.affine)
+    shape = np.ceil(volume.stored.shape / factors).astype(int).tolist()
+    to_stored = np.diag([*factors, 1.0])
+    hu = resample(volume.stored, to_stored, (shape[0], shape[1], shape[2]), outside=-1024)
+    return dataclasses.replace(_with(volume, hu), affine=volume.affine @ to_stored)
+
+
+def half_resolution(volume: StoredVolume, anatomy: Anatomy) -> StoredVolume:
+    """Keep every second voxel along every axis."""
+    del anatomy
+    return dataclasses.replace(
+        volume, stored=volume.stored[::2, ::2, ::2], affine=volume.affine @ np.diag([2.0, 2, 2, 1])
+    )
+
+
+def rows_and_columns_swapped(volume: StoredVolume, anatomy: Anatomy) -> StoredVolume:
+    """Transpose every slice under the same header: that mirrors the head and turns it by 90 degrees."""
+    del anatomy
+    return dataclasses.replace(volume, stored=volume.stored.transpose(1, 0, 2))
+
+
 DIFFICULTIES: tuple[Difficulty, ...] = (
     midline_shift,
     haematoma,
@@ -136,7 +160,10 @@ DIFFICULTIES: tuple[Difficulty, ...] = (
     metal,
     thick_slices_with_gaps,
     very_thick_slices_with_gaps,
+    fine_pixels_in_thick_slices,
+    half_resolution,
     noise,
+    rows_and_columns_swapped,
 )
 
 
