@@ -150,7 +150,7 @@ def check_cut(area_cm2: float) -> None:
         AlignmentRefusedError: Too much of the brain lies on the scan's edge.
     """
     if area_cm2 > MOST_CUT_CM2:
-        raise _cut_off(f"at most {MOST_CUT_CM2} cm2 of brain on the edge of the scan", f"{area_cm2:.0f} cm2")
+        raise _cut_off(f"at most {MOST_CUT_CM2} cm² of brain on the edge of the scan", f"{area_cm2:.0f} cm²")
 
 
 def check_turns(rms_mm: float, turned_mm: float) -> None:
@@ -207,9 +207,9 @@ def check_quality(quality: Quality) -> None:
             code="head-size-implausible",
             title="Size of the head implausible",
             detail=f"Expected a head of {low:g} to {high:g} times the template's size along every direction, "
-            f"received {quality.scale_least:.2f} to {quality.scale_most:.2f}. The voxel size in the header "
-            "is wrong, then convert the scan again from DICOM with dcm2niix; or this is the head of a small "
-            "child, for which there is no template here.",
+            f"received {quality.scale_least:.2f} to {quality.scale_most:.2f}. Either the voxel size in the "
+            "header is wrong: convert the scan again from DICOM with dcm2niix. Or this is the head of a "
+            "small child, for which there is no template here.",
         )
     if quality.surface_rms_mm > MOST_RMS_MM or quality.dice < LEAST_DICE:
         raise AlignmentRefusedError(
