@@ -9,8 +9,8 @@ from pathlib import Path
 import aiohttp
 
 from pipeline.errors import CorestreamError
+from pipeline.files import fsync_directory
 from pipeline.ids import new_id
-from pipeline.storage import fsync_directory
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT_S = 60

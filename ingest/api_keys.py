@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pipeline.clock import Instant, now
 from pipeline.errors import CorestreamError
-from pipeline.storage import write_whole
+from pipeline.files import write_whole
 from pipeline.web.auditing import API_KEY_NAME
 from pipeline.web.problems import ProblemError
 

@@ -24,11 +24,12 @@ from ingest.received import Limits, Received, Upload, disk_full, temporary_parts
 from ingest.settings import IngestSettings
 from pipeline.clock import now
 from pipeline.errors import JobNotFoundError
+from pipeline.files import NO_ROOM
 from pipeline.ids import new_id
 from pipeline.jobs import Jobs
 from pipeline.ledger import Ledger, Line
 from pipeline.metrics import UploadMetrics
-from pipeline.storage import NO_ROOM, JobRecord, ScanRecord, Storage
+from pipeline.storage import JobRecord, ScanRecord, Storage
 from pipeline.streams import RedisError
 from pipeline.web.health import Check
 from pipeline.web.problems import ProblemError

@@ -19,8 +19,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.clock import Instant, now
+from pipeline.files import append_line
 from pipeline.ids import Id
-from pipeline.jsonl import append_line
 
 log = structlog.get_logger()
 

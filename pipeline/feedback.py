@@ -15,9 +15,9 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.clock import Instant
+from pipeline.files import write_whole
 from pipeline.ids import Id
 from pipeline.report import Report, Side
-from pipeline.storage import write_whole
 
 Verdict = Literal["agree", "disagree", "unsure"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

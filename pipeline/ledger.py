@@ -20,8 +20,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.clock import Instant, now, to_text
+from pipeline.files import append_line
 from pipeline.ids import Id
-from pipeline.jsonl import append_line
 
 log = structlog.get_logger()
 

@@ -20,7 +20,6 @@ final name before it is complete and on the disk.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import shutil
@@ -40,6 +39,7 @@ from pipeline.errors import (
     NoRoomError,
     OutcomeUnderWayError,
 )
+from pipeline.files import NO_ROOM, fsync_directory, give, write_whole, written_whole
 from pipeline.ids import Id, new_id
 from pipeline.report import Report
 
@@ -55,10 +55,6 @@ ResultFile = Literal[
 """The files of one scan's result."""
 
 _COMPRESSED_SCAN, _PLAIN_SCAN = "scan.nii.gz", "scan.nii"
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-"""What the system says when the disk, or this user's share of it, is full."""
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS}
-"""What the system says on a disk whose files have one name each."""
 _FAILURE_FILE = "failure.json"
 _PAST_FAILURES = "failure.*.json"
 _RESULT = "result"
@@ -124,50 +120,6 @@ class MailReceipt(BaseModel):
     message_id: str
     at: Instant
     retries: int = 0
-
-
-def fsync_directory(directory: Path) -> None:
-    """Make the names in a folder survive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader sees all of it or nothing, also after a power cut."""
-    with written_whole(path, content):
-        pass
-
-
-@contextmanager
-def written_whole(path: Path, content: bytes) -> Iterator[None]:
-    """Do the same, but make the file visible only when the block ends well.
-
-    Its bytes are on the disk before the block begins, so that what is left to be done takes no room.
-    """
-    part = path.with_name(f".{path.name}.{new_id()}")
-    try:
-        with part.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        yield
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    fsync_directory(path.parent)
-
-
-def _give(part: Path, target: Path) -> None:
-    """Give a file a second name, so that it still has its first should its job not come to be."""
-    try:
-        target.hardlink_to(part)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        part.rename(target)
 
 
 @contextmanager
@@ -267,7 +219,7 @@ class Storage:
             for scan, part in zip(record.scans, parts, strict=True):
                 folder = job_dir / scan.scan_id
                 folder.mkdir(mode=0o700)
-                _give(part, folder / (_COMPRESSED_SCAN if scan.compressed else _PLAIN_SCAN))
+                give(part, folder / (_COMPRESSED_SCAN if scan.compressed else _PLAIN_SCAN))
                 fsync_directory(folder)
             write_whole(job_dir / "job.json", record.model_dump_json(indent=1).encode())
             fsync_directory(self.jobs)

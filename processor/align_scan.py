@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.files import write_whole
 from pipeline.report import RESEARCH_USE_ONLY, Alignment, InputFacts
-from pipeline.storage import write_whole
 from processor.alignment.picture import alignment_png
 from processor.outputs import about_alignment, aligned_nifti
 from processor.placement import input_facts, orientation_note, place_on_grid

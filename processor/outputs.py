@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip
 
+from pipeline.files import write_whole
 from pipeline.report import NO_REGION_STANDS_OUT, Alignment, Report, Saliency
-from pipeline.storage import ResultFile, write_whole
+from pipeline.storage import ResultFile
 from processor.alignment.coarse import AIR_HU, HIGHEST_HU
 from processor.alignment.picture import alignment_png
 from processor.alignment.resampling import onto_scan

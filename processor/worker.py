@@ -15,6 +15,7 @@ from pipeline import logging
 from pipeline.clock import now, of_entry
 from pipeline.errors import ConfigurationError, Failure, ScanRefusedError
 from pipeline.events import ScanFailed, ScanProcessed, ScanUploaded, UnknownEventError, parse_event
+from pipeline.files import write_whole
 from pipeline.jobs import Jobs
 from pipeline.keys import PROCESSORS
 from pipeline.ledger import MOMENTS, Ledger, LedgerReader, Line, Moment, Span, seconds
@@ -22,7 +23,7 @@ from pipeline.metrics import DeliveryMetrics, ScanMetrics, new_registry
 from pipeline.report import Report
 from pipeline.service import exit_for, run_worker
 from pipeline.settings import load, needed_folder
-from pipeline.storage import Storage, write_whole
+from pipeline.storage import Storage
 from pipeline.streams import (
     Consumer,
     Delivery,

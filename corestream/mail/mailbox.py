@@ -10,8 +10,8 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from pipeline.clock import now
+from pipeline.files import write_whole
 from pipeline.ids import new_id
-from pipeline.storage import write_whole
 
 _NAME = re.compile(r"\d{8}T\d{9}-[0-9a-f]{32}")
 """When a mail came, to the millisecond, so that names sort by time; and what makes it unique."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.errors import CorestreamError
-from pipeline.storage import fsync_directory
+from pipeline.files import fsync_directory
 
 SECRET_FILE = "secret.key"  # noqa: S105 - the name of the file, not what it holds
 ADMIN_FILE = "admin.token"

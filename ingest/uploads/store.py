@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ingest.received import Digest
 from pipeline.clock import Instant, now
+from pipeline.files import write_whole
 from pipeline.ids import ID_PATTERN, new_id
-from pipeline.storage import Storage, write_whole
+from pipeline.storage import Storage
 from pipeline.web.problems import ProblemError
 
 LONGEST_SILENCE = timedelta(hours=24)

@@ -22,8 +22,8 @@ from ingest.app import build
 from ingest.locks import HeldError, held
 from ingest.settings import IngestSettings
 from pipeline.clock import now
+from pipeline.files import write_whole
 from pipeline.ids import new_id
-from pipeline.storage import write_whole
 from pipeline.streams import connect
 from tests.support.nifti_files import compressed, good
 from tests.support.tcp_proxy import TcpProxy

@@ -18,10 +18,10 @@ from isal import igzip
 
 from pipeline import logging
 from pipeline.errors import ScanRefusedError
+from pipeline.files import write_whole
 from pipeline.report import Report
 from pipeline.service import run_worker
 from pipeline.settings import load
-from pipeline.storage import write_whole
 from processor.settings import ProcessorSettings
 from processor.worker import serve
 

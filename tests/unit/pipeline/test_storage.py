@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.clock import now
 from pipeline.errors import Failure, JobNotFoundError, MailUnderWayError, NoRoomError
+from pipeline.files import write_whole
 from pipeline.ids import new_id
-from pipeline.storage import MailReceipt, ScanRecord, Storage, write_whole
+from pipeline.storage import MailReceipt, ScanRecord, Storage
 from tests.support.results import accepted_job
 
 FAILURE = Failure(
