@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
-from processor.alignment.space import Mask, resample
+from processor.alignment.space import Floats, Mask, resample
 from processor.alignment.template import load_template
 from processor.detection.drawing import AMBER, FAINT, INK, LETTERS, PAPER, font, label, palette, wrap
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
@@ -28,6 +29,8 @@ _ENLARGED = 2
 _TILE = (366, 366)
 _GAP, _MARGIN, _LINE_HEIGHT, _HEADER_HEIGHT = 6, 28, 26, 70
 _OUTLINE = (64, 224, 160)
+_OUTLINE_PIXELS = 2
+"""With a black edge beside it, which keeps it apart from white bone."""
 _GRAYS = 120
 """Of the window of 140 HU; the eye tells fewer apart in noise."""
 _ENDS = ({"left": "R", "right": "L"}, {"left": "R", "right": "L"}, {"left": "P", "right": "A"})
@@ -77,9 +80,11 @@ def _tile(volume_hu: npt.NDArray[Any], axis: int, index: int) -> Image.Image:
     gray = ((np.clip(plane, low, high).astype(np.float32) - low) * (255 / (high - low))).astype(np.uint8)
     size = (gray.shape[1] * _ENLARGED, gray.shape[0] * _ENLARGED)
     picture = Image.fromarray(gray).resize(size, Image.Resampling.BILINEAR).convert("RGB")
-    brain = _upright(np.moveaxis(_grid_brain(), axis, 0)[index]).repeat(_ENLARGED, 0).repeat(_ENLARGED, 1)
+    share = Image.fromarray(_upright(np.moveaxis(_grid_brain(), axis, 0)[index]))
+    outline = _outline(np.asarray(share.resize(size, Image.Resampling.BILINEAR)) > 0.5)  # noqa: PLR2004 - half
     pixels = np.array(picture)
-    pixels[_outline(brain)] = _OUTLINE
+    pixels[ndimage.binary_dilation(outline)] = 0
+    pixels[outline] = _OUTLINE
     tile = Image.new("RGB", _TILE, (0, 0, 0))
     tile.paste(Image.fromarray(pixels), ((_TILE[0] - size[0]) // 2, (_TILE[1] - size[1]) // 2))
     return tile
@@ -91,19 +96,17 @@ def _upright(plane: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _outline(brain: Mask) -> Mask:
-    """Return the inner edge of a mask, one pixel wide."""
-    padded = np.pad(brain, 1)
-    within = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return brain & ~within
+    """Return the inner edge of a mask; its edge at the plane's own edge is none."""
+    inner: Mask = ndimage.binary_erosion(brain, iterations=_OUTLINE_PIXELS, border_value=1)
+    return brain & ~inner
 
 
 @cache
-def _grid_brain() -> Mask:
-    """Return the template's brain on the grid, (146, 182, 133)."""
+def _grid_brain() -> Floats:
+    """Return how much of every voxel of the grid, (146, 182, 133), is the template's brain, 0 ... 1."""
     template = load_template()
     to_template = np.linalg.inv(template.affine) @ GRID_AFFINE
-    share = resample(template.brain.astype(np.float32), to_template, GRID_SHAPE, outside=0)
-    return np.asarray(share > 0.5, np.bool_)  # noqa: PLR2004 - the half
+    return resample(template.brain.astype(np.float32), to_template, GRID_SHAPE, outside=0)
 
 
 def _label_tile(draw: ImageDraw.ImageDraw, corner: tuple[int, int], column: int, text: str) -> None:
