@@ -7,9 +7,6 @@ from collections.abc import Mapping
 from pipeline.report import NO_REGION_STANDS_OUT, Alignment, CoreEstimate, Report, Saliency
 from pipeline.storage import ResultFile
 
-SIDE_CAVEAT = "Left and right are as the header of the scan claims, and cannot be checked."
-
-
 FILES: Mapping[ResultFile, tuple[str, str]] = {
     "saliency.nii.gz": ("Saliency map", "percent of its maximum, on the network's grid"),
     "saliency_fixed.nii.gz": ("Map in fixed units", "scans of one model can be compared"),

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 from pipeline.ledger import Moment
 from pipeline.report import Report, Saliency
-from pipeline.wording import FILES, SIDE_CAVEAT, alignment, error, finding, number, picture, warnings
+from pipeline.wording import FILES, alignment, error, finding, number, picture, warnings
 
 __all__ = [
     "FILES",
-    "SIDE_CAVEAT",
     "alignment",
     "error",
     "facts",

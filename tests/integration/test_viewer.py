@@ -64,7 +64,7 @@ async def test_the_result_page_says_number_error_side_and_model(
         "Typical error ± 10.5 ml",
         "as the synthetic training data state it",
         "Regions that moved the estimate lie in the left hemisphere.",
-        "cannot be checked",
+        "cannot be told from a true one",
         DEMO,
         WARNING,
         "cd" * 32,

@@ -110,6 +110,8 @@ def report(job_id: str, scan_id: str, *, positive: bool = True) -> Report:
             orientation="LAS",
             hu_range=(-12.0, 100.0),
         ),
+        orientation_note="Left and right are as the scan's header says: its axes run to the patient's left, "
+        "front and top (LAS). A header that swaps left and right cannot be told from a true one.",
         alignment=Alignment(method="already on the grid", applied=False),
         model=ModelFacts(
             name="demo", sha256="cd" * 32, description=DEMO, trained_on="synthetic CT angiograms"
