@@ -78,12 +78,20 @@ async def _background(parts: Parts, sweep_every_s: float, _app: web.Application)
     await asyncio.to_thread(parts.ledger.refresh)  # of weeks, perhaps: not while a request waits
     stop = asyncio.Event()
     works = [sweeper.run, check_durability, parts.news.run, *([parts.drop.run] if parts.drop else [])]
-    tasks = [asyncio.create_task(work(stop)) for work in works]
+    tasks = [asyncio.create_task(work(stop), name=work.__qualname__) for work in works]
+    for task in tasks:
+        task.add_done_callback(_say_if_broken)
     yield
     stop.set()
     await asyncio.gather(*tasks)
     parts.door.shutdown(cancel_futures=True)
     await client.aclose()
+
+
+def _say_if_broken(task: asyncio.Task[None]) -> None:
+    """Log at once what would else be known at the end of the service only."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("ingest.background_ended", work=task.get_name(), exc_info=error)
 
 
 def _disk(storage: Storage, min_free_bytes: int) -> Check:

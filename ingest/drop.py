@@ -181,7 +181,7 @@ def _files(entry: Path) -> Sequence[Path]:
 def _signature(entry: Path) -> _Signature:
     try:
         statuses = [(path.name, path.stat()) for path in _files(entry)]
-    except FileNotFoundError:  # it is being changed this moment
+    except OSError:  # it is being changed this moment, or cannot be read: the others go on
         return ()
     return tuple((name, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in statuses)
 

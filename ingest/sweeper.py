@@ -129,4 +129,9 @@ class Sweeper:
 def _older(paths: Iterable[Path]) -> list[Path]:
     """Return those that have not been touched for so long that nobody is at work on them."""
     limit = time.time() - _ABANDONED_AFTER_S
-    return [path for path in paths if path.exists() and path.stat().st_mtime < limit]
+    older = []
+    for path in paths:
+        with suppress(FileNotFoundError):  # gone since it was listed
+            if path.stat().st_mtime < limit:
+                older.append(path)
+    return older
