@@ -44,12 +44,23 @@ def submit(
 ) -> None:
     """Submit scans as one job; of a folder, all files in it.
 
-    A connection that breaks is waited for. After Ctrl-C the same command goes on where it stopped.
+    A connection that breaks is waited for. After Ctrl-C while it sends, the same command goes on where it
+    stopped; later the job goes on by itself.
 
     Exit status: 0 accepted (with --wait: every scan has a result), 1 refused or a scan failed, 2 wrong
     arguments or no server, 130 interrupted.
     """
-    document = _run(_submit(_files(files), email, server, wait=wait, quiet=as_json), as_json=as_json)
+    document = _run(
+        _submit(_files(files), email, server, quiet=as_json),
+        as_json=as_json,
+        interrupted="The same command goes on where it stopped.",
+    )
+    if wait:
+        document = _run(
+            _follow(document["status_url"], quiet=as_json),
+            as_json=as_json,
+            interrupted=f"The job goes on: {document['page_url']}",
+        )
     if as_json:
         print_json(document)
     elif wait:
@@ -75,7 +86,7 @@ def status(
     Exit status: 0 open or done, 1 refused or a scan failed, 2 wrong arguments or no server.
     """
     url = job if "://" in job else _sign(job, server, data, secret_key)
-    document = _run(_status(url), as_json=as_json)
+    document = _run(_status(url), as_json=as_json, interrupted="Nothing was changed.")
     if as_json:
         print_json(document)
     else:
@@ -83,19 +94,18 @@ def status(
     raise typer.Exit(_exit_status(document))
 
 
-async def _submit(
-    files: Sequence[Path], email: str | None, server: str, *, wait: bool, quiet: bool
-) -> Document:
+async def _submit(files: Sequence[Path], email: str | None, server: str, *, quiet: bool) -> Document:
     async with api.session() as http:
         with nullcontext() if quiet else _upload_progress() as progress:
             if progress is None:
-                reply = await api.submit(http, server, files, email)
-            else:
-                task = progress.add_task("uploading", total=sum(path.stat().st_size for path in files))
-                reply = await api.submit(
-                    http, server, files, email, lambda count: progress.advance(task, count)
-                )
-        return await wait_for_job(http, reply["status_url"], quiet=quiet) if wait else reply
+                return await api.submit(http, server, files, email)
+            task = progress.add_task("uploading", total=sum(path.stat().st_size for path in files))
+            return await api.submit(http, server, files, email, lambda count: progress.advance(task, count))
+
+
+async def _follow(status_url: str, *, quiet: bool) -> Document:
+    async with api.session() as http:
+        return await wait_for_job(http, status_url, quiet=quiet)
 
 
 async def wait_for_job(http: ClientSession, status_url: str, *, quiet: bool = False) -> Document:
@@ -117,12 +127,12 @@ async def _status(url: str) -> Document:
         return await api.read_job(http, url)
 
 
-def _run(work: Coroutine[Any, Any, Document], *, as_json: bool) -> Document:
-    """Run to the document, or end the command with what is wrong."""
+def _run(work: Coroutine[Any, Any, Document], *, as_json: bool, interrupted: str) -> Document:
+    """Run to the document, or end the command with what is wrong, or with how it stands when interrupted."""
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        fail("Interrupted. The same command goes on where it stopped.", ExitStatus.INTERRUPTED)
+        fail(f"Interrupted. {interrupted}", ExitStatus.INTERRUPTED)
     except RefusedError as error:
         status = ExitStatus.USAGE if error.is_server_fault else ExitStatus.FAILED
         problem = error.problem

@@ -163,3 +163,22 @@ async def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(
     assert job.upload_ids == (part.stem,)
     assert job.scans[0].sha256 == hashlib.sha256(good()).hexdigest()
     assert list((tmp_path / "home/corestream/uploads").iterdir()) == []
+
+
+async def test_ctrl_c_while_waiting_says_where_the_job_goes_on(intake: Intake, tmp_path: Path) -> None:
+    """The same command would make another job: the one that was accepted has a page."""
+    scan = tmp_path / "scan.nii"
+    scan.write_bytes(good())
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "corestream", "submit", str(scan), "--server", intake.url, "--wait"),
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    while b"waiting" not in await process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    words = await process.stderr.read()
+    assert await process.wait() == 130, words
+    (job_id,) = Storage(intake.data_dir).job_ids()
+    assert f"/jobs/{job_id}" in "".join(words.decode().split())
