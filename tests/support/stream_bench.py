@@ -43,7 +43,7 @@ STREAM, GROUP, DEAD, OUT, STARTS, TOLD = "work", "workers", "dead", "out", "star
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 20.0
 """Far above what anything here takes; a test that needs a bound states its own."""
-SLACK_S = 2.0
+SLACK_S = 0.5
 """What a busy machine may add to a bound."""
 ERRORS = {
     "transient": TransientError,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import statistics
 
 import structlog
 
@@ -18,17 +17,16 @@ async def test_blocking_reads_have_a_connection_to_themselves(redis_server: Redi
     """Rule 4: nothing waits behind a blocked read, and a read that ends empty is no sign of an outage."""
     bench = Bench(redis_server.url, lease_ms=30_000)
     loop = asyncio.get_running_loop()
-    blocked, took_s = [], []
+    blocked = []
     with structlog.testing.capture_logs() as lines:
         async with bench.consuming(bench.consumer()):
             ends = loop.time() + 2.5 * BLOCK_MS / 1000
             while loop.time() < ends:
                 asked = loop.time()
                 clients = await bench.client.client_list()
-                took_s.append(loop.time() - asked)
+                assert loop.time() - asked < ANSWERS_WITHIN_S
                 blocked.append([c["id"] for c in clients if "b" in c["flags"]])
                 await asyncio.sleep(0.02)
-    assert statistics.median(took_s) < ANSWERS_WITHIN_S
     assert {len(ids) for ids in blocked} <= {0, 1}
     assert len({ids[0] for ids in blocked if ids}) == 1
     assert [line["event"] for line in lines] == ["consumer.started", "consumer.stopped"]
