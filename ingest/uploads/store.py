@@ -125,10 +125,8 @@ class UploadStore:
         if not upload.offset_bytes:
             self._digests[upload.upload_id] = Digest()
         digest = self._digests.get(upload.upload_id)
-        if (
-            digest is not None and digest.size_bytes != upload.offset_bytes
-        ):  # some was taken back, or came elsewhere
-            del self._digests[upload.upload_id]
+        if digest is not None and digest.size_bytes != upload.offset_bytes:
+            del self._digests[upload.upload_id]  # some was taken back, or came elsewhere
             return None
         return digest
 
