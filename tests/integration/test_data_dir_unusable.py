@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.service import CONFIGURATION_EXIT_STATUS
+from tests.support.ended_service import ended_service
 
 
 @pytest.mark.parametrize("service", ["ingest", "processor"])
@@ -21,14 +19,7 @@ def test_a_service_says_in_words_that_its_folder_cannot_be_used(service: str, tm
         "CORESTREAM_DATA_DIR": str(tmp_path / "file" / "data"),
         "CORESTREAM_REDIS_URL": "redis://127.0.0.1:1/0",
     }
-    ended = subprocess.run(
-        [sys.executable, "-m", service],
-        env=os.environ | settings,
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=60,
-    )
+    ended = ended_service(service, settings)
     assert ended.returncode == CONFIGURATION_EXIT_STATUS
     assert "CORESTREAM_DATA_DIR is" in ended.stderr
     assert "Name another" in ended.stderr

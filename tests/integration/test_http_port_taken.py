@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline.service import CONFIGURATION_EXIT_STATUS
+from tests.support.ended_service import ended_service
 
 
 @pytest.mark.parametrize("service", ["ingest", "viewer"])
@@ -27,14 +25,7 @@ def test_a_service_says_in_words_that_its_port_is_taken(service: str, tmp_path: 
             "CORESTREAM_REDIS_URL": f"redis://127.0.0.1:{port}/0",
             f"CORESTREAM_{service.upper()}_PORT": str(port),
         }
-        ended = subprocess.run(
-            [sys.executable, "-m", service],
-            env=os.environ | settings,
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=60,
-        )
+        ended = ended_service(service, settings)
     assert ended.returncode == CONFIGURATION_EXIT_STATUS
     assert f"Expected to listen on 127.0.0.1, port {port}" in ended.stderr
     assert "choose another" in ended.stderr
