@@ -125,4 +125,5 @@ def _add_admin(app: web.Application, parts: Parts) -> None:
     app.router.add_post("/monitor/logout", page.post_logout)
     app.router.add_post("/monitor/dead/retry", page.post_retry_all)
     app.router.add_post("/monitor/dead/{dead_id}/retry", page.post_retry)
+    app.router.add_get("/monitor/dead/{dead_id}/drop", page.get_drop)
     app.router.add_post("/monitor/dead/{dead_id}/drop", page.post_drop)

@@ -88,7 +88,7 @@ class Letters:
     async def get(self, request: web.Request) -> web.Response:
         """`GET /api/dead/{dead_id}`: one of them."""
         self.admin.require(request)
-        return web.json_response(letter_document(await self._letter(request)))
+        return web.json_response(letter_document(await self.letter(request)))
 
     @described(
         Operation(
@@ -141,7 +141,7 @@ class Letters:
             ProblemError: There is none, or nothing is left to do for it.
             JobNotFoundError: Its job has been deleted.
         """
-        letter = await self._letter(request)
+        letter = await self.letter(request)
         try:
             entry_id = await retry(letter.dead_id, dead=self.dead, jobs=self.jobs, storage=self.storage)
         except NotRetriedError as error:
@@ -165,11 +165,16 @@ class Letters:
         Raises:
             ProblemError: There is none.
         """
-        letter = await self._letter(request)
+        letter = await self.letter(request)
         await self.dead.drop(letter.dead_id)
         log.info("dead.dropped", dead_id=letter.dead_id)
 
-    async def _letter(self, request: web.Request) -> DeadLetter:
+    async def letter(self, request: web.Request) -> DeadLetter:
+        """Return the letter that an admitted request names.
+
+        Raises:
+            ProblemError: There is none.
+        """
         dead_id = request.match_info["dead_id"]
         letter = await self.dead.show(dead_id) if _ID.fullmatch(dead_id) else None
         if letter is None:

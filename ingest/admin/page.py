@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import structlog
@@ -14,6 +15,7 @@ from ingest.admin.numbers import Monitor, Numbers
 from ingest.documents import json_response
 from pipeline.clock import to_text
 from pipeline.ledger import SPANS
+from pipeline.letters import letter_document
 from pipeline.web.openapi import Operation, described
 from pipeline.web.pages import render
 from pipeline.web.problems import ProblemError
@@ -93,26 +95,43 @@ class MonitorPage:
         """`POST /monitor/dead/{dead_id}/retry`: the form's way to do it."""
         self.admin.require(request)
         await self.letters.retry(request)
-        return web.Response(status=303, headers={"Location": "/monitor"})
+        return _back("retried")
 
     async def post_retry_all(self, request: web.Request) -> web.Response:
         """`POST /monitor/dead/retry`: the form's way to do it."""
         self.admin.require(request)
-        await self.letters.retry_all()
-        return web.Response(status=303, headers={"Location": "/monitor"})
+        outcomes = await self.letters.retry_all()
+        return _back("some-retried" if any(outcome.error for outcome in outcomes) else "all-retried")
+
+    async def get_drop(self, request: web.Request) -> web.Response:
+        """`GET /monitor/dead/{dead_id}/drop`: show the letter, and ask."""
+        self.admin.require(request)
+        letter = letter_document(await self.letters.letter(request))
+        text = json.dumps(letter, indent=2, ensure_ascii=False)
+        return _with_headers(render(request, "monitor_drop.html", letter=letter, text=text))
 
     async def post_drop(self, request: web.Request) -> web.Response:
-        """`POST /monitor/dead/{dead_id}/drop`: the form's way to do it."""
+        """`POST /monitor/dead/{dead_id}/drop`: delete it."""
         self.admin.require(request)
         await self.letters.drop(request)
-        return web.Response(status=303, headers={"Location": "/monitor"})
+        return _back("dropped")
 
     async def _render(self, request: web.Request, template: str) -> web.Response:
         self.admin.require(request)
-        monitor = await self.numbers.read()
-        return _with_headers(
-            render(request, template, monitor=monitor, wording=wording, spans=SPANS, to_text=to_text)
+        answer = render(
+            request,
+            template,
+            monitor=await self.numbers.read(),
+            done=wording.DONE.get(request.query.get("done", "")),
+            wording=wording,
+            spans=SPANS,
+            to_text=to_text,
         )
+        return _with_headers(answer)
+
+
+def _back(done: str) -> web.Response:
+    return web.Response(status=303, headers={"Location": f"/monitor?done={done}"})
 
 
 def _with_headers(answer: web.Response) -> web.Response:

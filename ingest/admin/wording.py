@@ -1,4 +1,4 @@
-"""Numbers as the monitor page writes them."""
+"""What the monitor page writes: numbers in their units, and what its forms have done."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ _HOUR_S = 3600
 _DAY_S = 24 * _HOUR_S
 _KILO = 1000
 _TENTH_BELOW_S = 10
+
+DONE = {
+    "retried": "It is back in line.",
+    "all-retried": "All are back in line.",
+    "some-retried": "Not all are back in line. Retry one that is left to read why.",
+    "dropped": "It is deleted.",
+}
+"""What a form says that it has done, by the word that its answer carries in the address."""
 
 
 def span(seconds: float) -> str:

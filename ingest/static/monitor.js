@@ -49,8 +49,8 @@ document.addEventListener("submit", async (event) => {
   event.preventDefault();
   if (form.dataset.confirm && !confirm(form.dataset.confirm)) return;
   try {
-    const answer = await fetch(form.dataset.api, { method: form.dataset.method });
-    const reply = answer.status === 204 ? {} : await answer.json();
+    const answer = await fetch(form.dataset.api, { method: "POST" });
+    const reply = await answer.json();
     const refused = (reply.outcomes ?? []).filter((outcome) => outcome.error);
     if (refused.length) say(`${refused.length} of ${reply.outcomes.length} are not back. ${refused[0].error}`, false);
     else say(answer.ok ? form.dataset.said : reply.detail, answer.ok);
@@ -60,5 +60,6 @@ document.addEventListener("submit", async (event) => {
   await renew();
 });
 
+history.replaceState(null, "", location.pathname); // what a form has done is not said again by a reload
 document.addEventListener("visibilitychange", renew);
 renew();

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from playwright.async_api import Browser, Page
 
+from ingest.admin import wording
 from ingest.admin.access import COOKIE
 from pipeline.clock import now
 from pipeline.keys import PROCESSORS
@@ -53,6 +54,13 @@ async def log_in(visited: Visit, token: str = ADMIN.get_secret_value()) -> Page:
     await visited.page.get_by_label("Administrator's token").fill(token)
     await visited.page.get_by_role("button", name="Log in").click()
     return visited.page
+
+
+async def log_in_live(visited: Visit) -> Page:
+    """Log in, and wait until the page's script renews it and sends its forms."""
+    page = await log_in(visited)
+    await page.locator("#live", has_text="Live").wait_for()
+    return page
 
 
 async def shown(page: Page, key: str) -> str:
@@ -105,20 +113,22 @@ async def test_the_numbers_of_the_page_are_redis_s(
 async def test_a_dead_letter_is_retried_and_another_dropped_by_click(
     system: System, browser: Browser
 ) -> None:
-    """Each click does what it says and says what it did; a drop asks first."""
+    """Each click does what it says and says what it did; a drop shows the letter and asks first."""
     first, second = [await refused_scan(system) for _ in range(2)]
     letters = {letter.fields["job_id"]: letter.dead_id for letter in await system.dead.list()}
     async with visit(browser, f"{system.origin}/monitor") as visited:
-        page = await log_in(visited)
+        page = await log_in_live(visited)
         await page.locator(f'[data-letter="{letters[first["job_id"]]}"] button:text("Retry")').click()
-        await page.wait_for_selector("#said.fine")
+        await page.locator("#said.fine", has_text="back in line").wait_for()
         await page.wait_for_selector('[data-value="dead"]:text-is("1")')
-        page.once("dialog", lambda dialog: dialog.dismiss())
-        drop = page.locator(f'[data-letter="{letters[second["job_id"]]}"] button:text("Drop")')
+        drop = page.locator(f'[data-letter="{letters[second["job_id"]]}"] a:text("Drop")')
         await drop.click()
-        assert len(await system.dead.list()) == 1
-        page.once("dialog", lambda dialog: dialog.accept())
+        await page.get_by_text(second["job_id"]).wait_for()
+        await page.get_by_role("link", name="Keep it").click()
+        await page.wait_for_selector('[data-value="dead"]:text-is("1")')
         await drop.click()
+        await page.get_by_role("button", name="Drop it").click()
+        await page.locator("#said.fine", has_text="deleted").wait_for()
         await page.wait_for_selector('[data-value="dead"]:text-is("0")')
         assert visited.complaints == []
     await system.until_idle()
@@ -132,11 +142,10 @@ async def test_all_dead_letters_are_retried_by_one_click(system: System, browser
     first, gone = [await refused_scan(system) for _ in range(2)]
     system.storage.delete_job(gone["job_id"])
     async with visit(browser, f"{system.origin}/monitor") as visited:
-        page = await log_in(visited)
+        page = await log_in_live(visited)
         page.once("dialog", lambda dialog: dialog.accept())
         await page.get_by_role("button", name="Retry all").click()
-        await page.wait_for_selector("#said:not([hidden])")
-        assert "1 of 2 are not back" in await page.inner_text("#said")
+        await page.locator("#said", has_text="1 of 2 are not back").wait_for()
         await page.wait_for_selector('[data-value="dead"]:text-is("1")')
         assert visited.complaints == []
     await system.until_idle()
@@ -144,16 +153,40 @@ async def test_all_dead_letters_are_retried_by_one_click(system: System, browser
 
 
 async def test_without_script_the_page_and_its_forms_work(system: System, browser: Browser) -> None:
-    """Log in, retry, log out: by forms alone, as on a server's text browser."""
-    submitted = await refused_scan(system)
+    """Log in, retry, drop, log out by forms alone, as in a text browser; each form says what it did."""
+    submitted, dropped, gone = [await refused_scan(system) for _ in range(3)]
+    letters = {letter.fields["job_id"]: letter.dead_id for letter in await system.dead.list()}
+    system.storage.delete_job(gone["job_id"])
     async with visit(browser, f"{system.origin}/monitor", script=False) as visited:
         page = await log_in(visited)
-        await page.get_by_role("button", name="Retry").click()
-        await page.wait_for_selector('[data-value="dead"]:text-is("0")')
+        await page.locator(f'[data-letter="{letters[dropped["job_id"]]}"] a:text("Drop")').click()
+        await page.get_by_role("button", name="Drop it").click()
+        await page.get_by_text(wording.DONE["dropped"]).wait_for()
+        await page.locator(f'[data-letter="{letters[submitted["job_id"]]}"] button:text("Retry")').click()
+        await page.get_by_text(wording.DONE["retried"]).wait_for()
+        await page.wait_for_selector('[data-value="dead"]:text-is("1")')
+        await system.until_idle()
+        assert (await system.status(submitted))["scans"][0]["state"] == "done"
+        await refused_scan(system)
+        await page.goto(f"{system.origin}/monitor")
+        await page.get_by_role("button", name="Retry all").click()
+        await page.get_by_text(wording.DONE["some-retried"]).wait_for()
+        await page.wait_for_selector('[data-value="dead"]:text-is("1")')
         await page.get_by_role("button", name="Log out").click()
         await page.get_by_label("Administrator's token").wait_for()
         await page.goto(f"{system.origin}/monitor")
         assert page.url.endswith("/monitor/login")
+
+
+async def test_a_click_before_the_script_has_come_does_the_same(system: System, browser: Browser) -> None:
+    """On a slow line the page can be seen before its script is there."""
+    submitted = await refused_scan(system)
+    async with visit(browser, f"{system.origin}/monitor") as visited:
+        page = visited.page
+        await page.route("**/monitor.js", lambda route: route.abort())
+        await log_in(visited)
+        await page.get_by_role("button", name="Retry").click()
+        await page.get_by_text(wording.DONE["retried"]).wait_for()
     await system.until_idle()
     assert (await system.status(submitted))["scans"][0]["state"] == "done"
 
@@ -291,7 +324,10 @@ async def test_a_dead_letter_is_dropped_by_keyboard_alone(system: System, browse
         await system.submit()  # changes other parts
         await page.wait_for_selector('[data-value="last-hour"]:text-is("1")')
         assert await page.evaluate("document.activeElement.id") == f"drop-{letter.dead_id}"
-        page.once("dialog", lambda dialog: dialog.accept())
+        await page.keyboard.press("Enter")
+        await page.get_by_role("heading", name="Drop this dead letter?").wait_for()
+        while await page.evaluate("document.activeElement.textContent") != "Drop it":
+            await page.keyboard.press("Tab")
         await page.keyboard.press("Enter")
         await page.wait_for_selector('[data-value="dead"]:text-is("0")')
         assert visited.complaints == []
