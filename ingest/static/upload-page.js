@@ -215,11 +215,14 @@ function connect() {
   for (const type of ["dragover", "dragleave"]) zone.addEventListener(type, over);
   zone.addEventListener("drop", async (event) => { over(event); add(await dropped(event.dataTransfer)); });
   for (const id of ["file", "folder"]) {
-    document.getElementById(id).addEventListener("change", ({ target }) => {
-      const chosen = [...target.files];
-      target.value = "";
+    const input = document.getElementById(id);
+    const take = () => {
+      const chosen = [...input.files];
+      input.value = "";
       add(chosen);
-    });
+    };
+    input.addEventListener("change", take);
+    if (input.files.length) take(); // chosen before this script had come, or before a reload
   }
   document.getElementById("choose").addEventListener("click", () => document.getElementById("file").click());
   document.getElementById("choose-folder").addEventListener("click", () => document.getElementById("folder").click());
@@ -228,9 +231,10 @@ function connect() {
     if (answer?.ok) add([new File([await answer.blob()], "sample.nii.gz", { lastModified: 0 })]);
     else note.textContent = "The sample cannot be had. Choose a scan of your own, or try again in a moment.";
   });
-  const email = localStorage.getItem(EMAIL_KEY);
-  if (email) {
-    document.getElementById("email").value = email;
+  const email = document.getElementById("email");
+  const remembered = localStorage.getItem(EMAIL_KEY);
+  if (remembered) {
+    email.value ||= remembered;
     document.getElementById("remember").checked = true;
   }
   form.addEventListener("submit", (event) => {

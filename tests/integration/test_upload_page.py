@@ -48,6 +48,27 @@ async def drop(page: Page, name: str, content: bytes) -> None:
     await page.dispatch_event("#zone", "drop", {"dataTransfer": transfer})
 
 
+async def test_what_was_chosen_and_typed_before_the_script_came_is_taken(system: System, scan: Path) -> None:
+    """On a slow line the form can be used before its script is there."""
+    has_come = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await has_come.wait()
+        await route.continue_()
+
+    async with running_browser() as browser, visit(browser, f"{system.origin}/api/docs") as opened:
+        page = opened.page
+        await page.evaluate("localStorage.setItem('corestream-email', 'earlier@example.org')")
+        await page.route("**/upload-page.js", hold)
+        await page.goto(system.origin, wait_until="commit")
+        await page.set_input_files("#file", scan)
+        await page.fill("#email", ADDRESS)
+        has_come.set()
+        await page.wait_for_selector("text=1 of 1 sent")
+        assert await page.input_value("#email") == ADDRESS
+        assert opened.complaints == []
+
+
 async def test_dropped_and_chosen_scans_become_one_job_and_no_name_leaves_the_browser(
     system: System, scan: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
