@@ -12,23 +12,16 @@ import pytest
 import yaml
 
 from corestream.mail.command import PAGE_PORT, SMTP_PORT, catch_mail
-from ingest.settings import IngestSettings
-from notifier.settings import NotifierSettings, SmtpServer
-from pipeline.settings import INGEST_PORT, PREFIX, VIEWER_PORT, PipelineSettings
+from notifier.settings import SmtpServer
+from pipeline.settings import INGEST_PORT, PREFIX, VIEWER_PORT
 from processor.settings import ProcessorSettings
-from viewer.settings import ViewerSettings
+from tests.support.services import SETTINGS
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXT = (ROOT / "infra/docker-compose.yml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OWN = sorted(set(SERVICES) - {"redis"})
-SETTINGS: dict[str, type[PipelineSettings]] = {
-    "ingest": IngestSettings,
-    "processor": ProcessorSettings,
-    "notifier": NotifierSettings,
-    "viewer": ViewerSettings,
-}
 FIXED = {"data_dir", "host", "ingest_port", "viewer_port", "log_format", "grace_s"}
 """The same in every container: set by the Dockerfile, or bound to `ports` and `stop_grace_period`."""
 DEFAULT = re.compile(r"\$\{(?P<name>\w+):-(?P<value>[^}]*)\}")

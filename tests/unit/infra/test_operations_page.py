@@ -7,21 +7,12 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
-from ingest.settings import IngestSettings
-from notifier.settings import NotifierSettings
 from pipeline.keys import NOTIFIERS, PROCESSORS, Keys
 from pipeline.settings import PREFIX, PipelineSettings
-from processor.settings import ProcessorSettings
 from tests.support.metrics import every_metric
-from viewer.settings import ViewerSettings
+from tests.support.services import SETTINGS
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/operations.md").read_text()
-SERVICES: dict[str, type[PipelineSettings]] = {
-    "ingest": IngestSettings,
-    "processor": ProcessorSettings,
-    "notifier": NotifierSettings,
-    "viewer": ViewerSettings,
-}
 
 
 def shown(field: FieldInfo) -> str:
@@ -38,7 +29,7 @@ def test_the_table_of_settings_is_the_code_s() -> None:
         for name, default, of in re.findall(rf"^\| `{PREFIX}(\w+)` \| (.+?) \| (.+?) \|", PAGE, re.MULTILINE)
     }
     expected: dict[str, tuple[str, str]] = {}
-    for service, settings in SERVICES.items():
+    for service, settings in SETTINGS.items():
         for name, field in settings.model_fields.items():
             _, of = expected.get(name.upper(), ("", ""))
             everybody = name in PipelineSettings.model_fields
