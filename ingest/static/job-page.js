@@ -1,8 +1,10 @@
 // The job's page, live: whenever something happens to the job, its part of the page is fetched anew.
 // State for tests: html[data-live="connecting"|"open"|"lost"|"ended"].
 
+import { renewParts } from "/static/parts.js"; // first, for it keeps the page as it came
 import { localTimes } from "/static/times.js";
 
+const COME_BACK_MS = 3000;
 const live = document.getElementById("live");
 const note = document.getElementById("note");
 const state = document.documentElement.dataset;
@@ -13,38 +15,31 @@ function say(sentence) {
   if (note.textContent !== sentence) note.textContent = sentence; // a live region: only news is read out
 }
 
-async function fetchPart() {
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-  if (answer.status === 410) location.reload(); // the service says in words what became of it
-  if (!answer.ok) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  live.replaceChildren(...fresh.getElementById("live").childNodes);
-  document.title = fresh.title;
-  localTimes(live);
-  say(live.querySelector("[data-summary]").textContent);
+function summarize() {
+  if (state.live !== "lost") say(live.querySelector("[data-summary]").textContent.trim());
 }
 
-/** Fetch the part once for however many events came meanwhile. */
+/** Bring the page up to date once for however many events came meanwhile. */
 async function renew() {
   again = true;
   if (fetching) return fetching;
   fetching = (async () => {
     while (again) {
       again = false;
-      await fetchPart().catch(() => {}); // the connection is lost: the next event brings it up to date
+      await renewParts(localTimes).catch(() => {}); // the connection is lost: the next event brings it up to date
+      summarize();
     }
     fetching = null;
   })();
   return fetching;
 }
 
-if (live.dataset.events) {
-  state.live = "connecting";
+function follow() {
   const source = new EventSource(live.dataset.events);
   source.addEventListener("hello", () => {
     if (state.live === "lost") renew();
     state.live = "open";
-    say(live.querySelector("[data-summary]").textContent);
+    summarize();
   });
   source.addEventListener("moment", renew);
   source.addEventListener("place", renew);
@@ -53,9 +48,16 @@ if (live.dataset.events) {
     await renew();
     state.live = "ended";
   });
-  source.addEventListener("error", () => {
+  source.addEventListener("error", async () => {
     state.live = "lost";
-    if (source.readyState === EventSource.CLOSED) renew();
-    else say("The connection is lost; trying again. Your scan goes on meanwhile.");
+    say("The connection is lost; trying again. Your scan goes on meanwhile.");
+    if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
+    await renew(); // after an answer like a proxy's 502 it does not; nor where the job is gone, as this learns
+    setTimeout(follow, COME_BACK_MS);
   });
+}
+
+if (live.dataset.events) {
+  state.live = "connecting";
+  follow();
 }

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import ClientError, ClientSession, ClientTimeout, FormData, TCPConnector
+from playwright.async_api import Route
 
 from ingest.settings import IngestSettings
 from pipeline.events import ScanProcessed
@@ -22,6 +23,7 @@ from pipeline.jobs import Jobs
 from pipeline.storage import JobRecord
 from pipeline.streams import connect
 from tests.support.browser import running_browser, visit
+from tests.support.nifti_files import compressed, good
 from tests.support.results import WARNING, accepted_job, publish_result
 from tests.support.system import ADDRESS, SECRET, WITHIN_S, System, running_system
 from tests.support.waiting import eventually
@@ -162,6 +164,45 @@ async def test_an_open_page_follows_its_scan_to_the_result(system: System) -> No
         assert (await saving.value).suggested_filename == f"corestream-{submitted['job_id'][:8]}.zip"
         assert await page.evaluate("window.loadedOnce") is True
         assert opened.complaints == []
+
+
+async def test_a_page_comes_back_from_an_answer_that_browsers_take_for_the_last_word(
+    system: System,
+) -> None:
+    """A proxy in front answers 502 while ingest restarts, and browsers then follow no more by themselves."""
+    system.network.let_go.clear()
+    submitted = await system.submit()
+    answered: list[int] = []
+
+    async def away_once(route: Route) -> None:
+        answered.append(502 if not answered else 200)
+        await (route.fulfill(status=502) if len(answered) == 1 else route.continue_())
+
+    async with running_browser() as browser, visit(browser, "about:blank") as opened:
+        page = opened.page
+        await page.route("**/events?*", away_once)
+        await page.goto(page_of(system, submitted))
+        await page.wait_for_selector('html[data-live="lost"]', state="attached")
+        assert "trying again" in await page.inner_text("#note")
+        await page.wait_for_selector('html[data-live="open"]', state="attached")
+        system.network.let_go.set()
+        await page.wait_for_selector('[data-state="done"]')
+        await page.wait_for_selector('html[data-live="ended"]', state="attached")
+    assert answered == [502, 200]
+
+
+async def test_of_several_scans_the_page_says_how_many_stand_where(system: System) -> None:
+    """It is read out, so it is one short sentence for any number of scans."""
+    system.network.let_go.clear()
+    await system.submit()
+    data = FormData()
+    for _ in range(3):
+        data.add_field("file", compressed(good()), filename="scan.nii.gz")
+    async with system.http.post("/api/jobs", data=data) as answer:
+        submitted = await answer.json()
+    async with system.http.get(page_of(system, submitted), headers={"Accept": "text/html"}) as answer:
+        text = " ".join((await answer.text()).split())
+    assert "data-summary> 3 waiting, the first at place 1 in line. You can close this page" in text
 
 
 async def test_a_scan_whose_detection_broke_down_is_tried_again_by_its_submitter(system: System) -> None:

@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 
 from pipeline.clock import now
 from pipeline.storage import JobRecord
@@ -271,6 +271,51 @@ async def test_no_page_complains_or_scrolls_sideways(
         await ready(opened.page)
         assert opened.complaints == []
         assert await sideways(opened.page) == 0
+
+
+async def test_a_result_comes_into_the_open_page_and_takes_nothing_from_its_reader(
+    viewer: RunningViewer, browser: Browser, job: JobRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is open, chosen and half written beside it stays, and a service that is away is asked again."""
+    monkeypatch.setattr("viewer.result_page.REFRESH_S", 0.2)
+    asked: list[str] = []
+
+    async def away_once(route: Route) -> None:
+        asked.append(route.request.url)
+        await (route.abort() if len(asked) == 1 else route.continue_())
+
+    async with visit(browser, viewer.result(job)) as opened:
+        page = opened.page
+        await page.route(viewer.result(job), away_once)
+        first = page.locator("#scan-1")
+        await first.get_by_text("All facts").click()
+        await first.get_by_label("Disagree").check()
+        await first.get_by_label("Note").fill("half a sen")
+        publish_result(viewer.storage, job, job.scans[2].scan_id)
+        await page.locator("#scan-3").get_by_text("Ready").wait_for()
+        assert await page.evaluate("document.activeElement.value") == "half a sen"
+        await page.locator("#scan-3").get_by_text("Methods text").click()
+        assert await page.locator("#scan-3").get_by_role("button", name="Copy").count() == 2
+        assert await page.get_by_role("row").filter(has_text="Open viewer").count() == 2
+        assert await first.get_by_text("Scan SHA-256").is_visible()
+        assert await first.get_by_label("Disagree").is_checked()
+        assert await page.locator("[data-refresh-s]").count() == 0
+    assert len(asked) >= 2
+
+
+async def test_a_text_that_the_browser_does_not_copy_is_marked(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """Browsers let pages copy on secure origins alone; on others the keyboard still does."""
+    async with visit(browser, viewer.result(job)) as opened:
+        page = opened.page
+        await page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+        await page.get_by_text("Methods text").click()
+        await page.get_by_role("button", name="Copy").first.click()
+        await page.get_by_role("button", name="Marked").wait_for()
+        marked = await page.evaluate("getSelection().toString()")
+        assert marked.startswith("The scan was processed with corestream")
+        assert opened.complaints == []
 
 
 async def test_the_map_is_saved_as_it_lies_on_the_disk(

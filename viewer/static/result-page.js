@@ -1,19 +1,44 @@
-import "/static/times.js";
+import { renewParts } from "/static/parts.js"; // first, for it keeps the page as it came
+import { localTimes } from "/static/times.js";
 
-// A text that is meant to be pasted elsewhere gets a button for it; without script it can be marked by hand.
-for (const box of document.querySelectorAll(".copyable")) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "button small";
-  button.textContent = "Copy";
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(box.firstElementChild.textContent);
-    button.textContent = "Copied";
-  });
-  if (navigator.clipboard) box.append(button); // browsers have it on secure origins only
+/** Give every text that is meant to be pasted elsewhere a button for it. */
+function addCopyButtons(root) {
+  for (const box of root.querySelectorAll(".copyable")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "button small";
+    button.textContent = "Copy";
+    button.setAttribute("aria-live", "polite");
+    button.addEventListener("click", async () => { button.textContent = await copied(box.firstElementChild); });
+    box.append(button);
+  }
 }
 
-// A page with unfinished scans looks again by itself, unless that would take away what somebody is writing.
-const refresh = document.querySelector("[data-refresh-s]");
-const writing = () => [...document.forms].some((form) => form.matches(":focus-within") || form.note?.value !== form.note?.defaultValue);
-if (refresh) setInterval(() => writing() || location.reload(), refresh.dataset.refreshS * 1000);
+/** Copy a text, or mark it where browsers do not let pages copy: on plain http, or if the reader says so. */
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    return "Copied";
+  } catch {
+    getSelection().selectAllChildren(text);
+    return "Marked: press Ctrl+C or ⌘C";
+  }
+}
+
+function prepare(part) {
+  localTimes(part);
+  addCopyButtons(part);
+}
+
+/** Look again for as long as scans are unfinished. */
+function lookAgain() {
+  const waits = document.querySelector("[data-refresh-s]");
+  if (!waits) return;
+  setTimeout(async () => {
+    await renewParts(prepare).catch(() => {}); // the service is away: the next look may find it
+    lookAgain();
+  }, waits.dataset.refreshS * 1000);
+}
+
+addCopyButtons(document);
+lookAgain();
