@@ -3,6 +3,7 @@
 
 import { renewParts } from "/static/parts.js"; // first, for it keeps the page as it came
 import { localTimes } from "/static/times.js";
+import "/static/once.js";
 
 const COME_BACK_MS = 3000;
 const live = document.getElementById("live");

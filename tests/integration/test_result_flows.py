@@ -106,3 +106,14 @@ async def test_a_job_is_deleted_from_its_result_page_with_a_receipt(
     receipt = json.loads((tmp_path / "receipt.json").read_text())
     assert {file["path"].rpartition("/")[2] for file in receipt["files"]} == files
     assert not system.storage.job_dir(job_id).exists()
+
+
+async def test_a_deletion_is_sent_once_however_often_it_is_clicked(system: System, browser: Browser) -> None:
+    """A second request would be answered that the job is gone, and the receipt would be nobody's."""
+    submitted = await system.submit()
+    token = submitted["status_url"].partition("token=")[2]
+    asks = f"{system.origin}/jobs/{submitted['job_id']}/delete?token={token}"
+    click = "document.forms[0].dispatchEvent(new SubmitEvent('submit', {bubbles: true, cancelable: true}))"
+    async with visit(browser, asks) as opened:
+        goes_on = [await opened.page.evaluate(click) for _ in range(3)]
+        assert goes_on == [True, False, False]

@@ -1,5 +1,6 @@
 import { renewParts } from "/static/parts.js"; // first, for it keeps the page as it came
 import { localTimes } from "/static/times.js";
+import "/static/once.js";
 
 /** Give every text that is meant to be pasted elsewhere a button for it. */
 function addCopyButtons(root) {
