@@ -318,6 +318,22 @@ async def test_a_text_that_the_browser_does_not_copy_is_marked(
         assert opened.complaints == []
 
 
+async def test_a_result_on_paper_has_what_is_folded_and_nothing_to_press(
+    viewer: RunningViewer, browser: Browser, job: JobRecord
+) -> None:
+    """Light on every screen; facts and methods are part of it."""
+    async with visit(browser, viewer.result(job), dark=True) as opened:
+        page = opened.page
+        assert not await page.get_by_text("Scan SHA-256").is_visible()
+        await page.emulate_media(media="print")
+        for text in ("Scan SHA-256", "The scan was processed with corestream", "Typical error ± 10.5 ml"):
+            assert await page.get_by_text(text).first.is_visible()
+        for role in ("button", "textbox", "radio"):
+            assert await page.get_by_role(role).filter(visible=True).count() == 0
+        ink = await page.evaluate("getComputedStyle(document.body).color")
+        assert ink == "rgb(23, 33, 43)"
+
+
 async def test_the_map_is_saved_as_it_lies_on_the_disk(
     viewer: RunningViewer, browser: Browser, job: JobRecord, tmp_path: Path
 ) -> None:
