@@ -10,11 +10,16 @@ const { maxBytes, maxFiles } = Object.fromEntries(Object.entries(form.dataset).m
 const rows = document.getElementById("rows");
 const note = document.getElementById("note");
 const items = [];
-let submitting = false;
+let submitting = false; // as soon as all are sent
+let posting = false;
 
 const size = (bytes) => (bytes < 1e6 ? `${Math.max(1, Math.round(bytes / 1e3))} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 const timeLeft = (s) => (s < 60 ? `about ${Math.max(1, Math.round(s))} s left` : `about ${Math.round(s / 60)} min left`);
 const sending = () => items.some((item) => item.state === "waiting" || item.state === "sending");
+
+function tell(sentence) {
+  if (note.textContent !== sentence) note.textContent = sentence; // a live region: only news is read out
+}
 
 /** A scan on its way: one file, or the files of one DICOM series. */
 class Item {
@@ -38,9 +43,10 @@ class Item {
 
   part(selector) { return this.row.querySelector(selector); }
 
-  say(state, sentence) {
+  say(state, sentence, { aloud = true } = {}) {
     this.state = state;
     this.row.dataset.state = state;
+    this.part(".said").setAttribute("aria-live", aloud ? "polite" : "off");
     this.part(".said").textContent = sentence;
     this.part(".retry").hidden = state !== "failed" || !this.kind;
     const cancel = state === "waiting" || state === "sending" ? "Cancel" : "Remove";
@@ -70,7 +76,7 @@ class Item {
             const rate = (done - resumedAt) / (performance.now() - began);
             const left = rate > 0 ? ` · ${timeLeft((this.total - done) / rate / 1000)}` : "";
             this.part("progress").value = done;
-            this.say("sending", `${Math.floor((100 * done) / this.total)} % of ${size(this.total)}${left}`);
+            this.say("sending", `${Math.floor((100 * done) / this.total)} % of ${size(this.total)}${left}`, { aloud: false });
           },
           lost: () => this.say("sending", "The connection is lost; trying again. What has arrived is kept."),
         });
@@ -111,9 +117,9 @@ function showForm() {
   const sent = items.filter((item) => item.state === "sent").length;
   const good = items.filter((item) => item.state !== "failed").length;
   const button = document.getElementById("submit");
-  button.textContent = submitting ? "Submits when all are sent …" : good > 1 ? `Submit ${good} scans` : "Submit";
-  button.disabled = submitting || !good;
-  note.textContent = good ? `${sent} of ${good} sent.` : "Choose a scan first.";
+  button.textContent = submitting ? "Submits when all are sent …" : posting ? "Submitting …" : good > 1 ? `Submit ${good} scans` : "Submit";
+  button.disabled = submitting || posting || !good;
+  tell(good ? `${sent} of ${good} sent.` : "Choose a scan first.");
 }
 
 async function add(files) {
@@ -159,12 +165,15 @@ async function walk(entry) {
 }
 
 async function submit() {
+  if (posting) return;
   submitting = true;
   showForm();
   if (sending()) return;
   const sent = items.filter((item) => item.state === "sent");
   submitting = false;
   if (!sent.length) { showForm(); return; }
+  posting = true;
+  showForm();
   const email = document.getElementById("email").value.trim();
   let answer, told;
   try {
@@ -175,6 +184,7 @@ async function submit() {
     });
     told = await answer.json(); // a proxy's own page of errors is none
   } catch {
+    posting = false;
     showForm();
     note.textContent = "The service cannot be reached. Your files are kept there: press Submit again in a moment.";
     return;
@@ -182,10 +192,12 @@ async function submit() {
   if (answer.ok) {
     remember(email);
     for (const item of items) item.forget();
+    window.addEventListener("pageshow", () => location.reload()); // whoever comes back finds an empty form
     const page = new URL(told.page_url);
     location.assign(page.pathname + page.search);
     return;
   }
+  posting = false;
   refuse(sent, told);
 }
 

@@ -208,6 +208,63 @@ async def test_two_files_are_sent_at_a_time_and_each_can_be_cancelled_or_tried_a
     assert len(system.storage.read_job(job_id).scans) == 3
 
 
+async def test_scans_are_submitted_once_whatever_is_pressed_or_added_meanwhile(
+    system: System, scan: Path
+) -> None:
+    """A file that is added while the reply is under way neither submits again nor gets lost silently."""
+    let_go = asyncio.Event()
+    posts: list[str] = []
+
+    async def hold(route: Route) -> None:
+        posts.append(route.request.url)
+        await let_go.wait()
+        await route.continue_()
+
+    async with running_browser() as browser, visit(browser, system.origin) as opened:
+        page = opened.page
+        await page.route("**/api/jobs", hold)
+        await page.set_input_files("#file", scan)
+        await page.wait_for_selector("text=1 of 1 sent")
+        await page.get_by_role("button", name="Submit").click()
+        await page.get_by_role("button", name="Submitting …").wait_for()
+        await drop(page, "second.nii.gz", compressed(good()))
+        await page.wait_for_selector("text=2 of 2 sent")
+        assert await page.is_disabled("#submit")
+        await page.focus("#email")
+        await page.keyboard.press("Enter")
+        let_go.set()
+        await page.wait_for_url("**/jobs/*")
+        assert len(posts) == 1
+    [job_id] = system.storage.job_ids()
+    assert len(system.storage.read_job(job_id).scans) == 1
+
+
+async def test_progress_is_shown_and_not_read_out(system: System, tmp_path: Path) -> None:
+    """A screen reader would have to read every percent; it is told of starts, ends and trouble."""
+    file = tmp_path / "scan.nii"
+    file.write_bytes(good() + bytes(CHUNK_BYTES))
+    let_go = asyncio.Event()
+    patches: list[str] = []
+
+    async def hold_the_second(route: Route) -> None:
+        if route.request.method == "PATCH":
+            patches.append(route.request.url)
+            if len(patches) > 1:
+                await let_go.wait()
+        await route.continue_()
+
+    async with running_browser() as browser, visit(browser, system.origin) as opened:
+        page = opened.page
+        await page.route("**/api/uploads/*", hold_the_second)
+        await page.set_input_files("#file", file)
+        said = page.locator(".said")
+        await said.filter(has_text="%").wait_for()
+        assert await said.get_attribute("aria-live") == "off"
+        let_go.set()
+        await said.filter(has_text="Sent.").wait_for()
+        assert await said.get_attribute("aria-live") == "polite"
+
+
 async def test_a_dicom_folder_is_one_scan_and_so_is_its_zip(system: System, tmp_path: Path) -> None:
     """The slices of a folder belong together."""
     folder = tmp_path / "DOE_JANE"
