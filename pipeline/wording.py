@@ -78,4 +78,6 @@ def picture(saliency: Saliency) -> str:
 
 def alignment(aligned: Alignment) -> str:
     """Say how the scan came onto the network's grid."""
-    return f"Method: {aligned.method}." if aligned.applied else "The scan came on the network's grid."
+    if aligned.applied:
+        return f"Method: {aligned.method}."
+    return "The scan has the shape of the network's grid and was taken as aligned."

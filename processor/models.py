@@ -151,14 +151,16 @@ def _giancardo2020(path: Path) -> Model:
             f"(github.com/Luyaochen1/glabapp_deploy, commit {_COMMIT[:7]}). They carry no licence."
         ),
         trained_on=(
-            "CT angiograms, as a regression of the infarct core. Of which patients, they do not say."
+            "CT angiograms, as a regression of the infarct core. "
+            "Of which patients, the network's makers do not say."
         ),
         core_estimate=EstimateFacts(
             unit="ml (presumed)",
             rmse=10.5,
             note=(
-                "The authors do not state the unit of this number; their paper speaks of the infarct core in "
-                "millilitres. The error is that of their validation (mean squared error 109.79)."
+                "The network's makers do not state the unit of this number; their paper speaks of the "
+                "infarct core in millilitres. The error is that of their validation (mean squared error "
+                "109.79)."
             ),
         ),
         saliency_floor=GIANCARDO2020_FLOOR,

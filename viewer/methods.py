@@ -115,7 +115,7 @@ def _grid(report: Report) -> str:
     came = f"It came as {shape} voxels of {spacing} mm (orientation {report.input.orientation})"
     alignment = report.alignment
     if not alignment.applied:
-        return f"{came}, on the network's grid, and was not resampled."
+        return f"{came}, the shape of the network's grid, was taken as aligned to it, and was not resampled."
     quality = ", ".join(_figure(name, value) for name, value in (alignment.quality or {}).items())
     how = f"{alignment.method}; {quality}" if quality else alignment.method
     return (

@@ -108,7 +108,7 @@ def facts(report: Report) -> list[tuple[str, str]]:
         ("Orientation", volume.orientation),
         ("Intensities", f"{join(volume.hu_range, 0, ' to ')} HU"),
         ("Scan SHA-256", volume.sha256),
-        ("Alignment", aligned.method if aligned.applied else "not needed: the scan came on the grid"),
+        ("Alignment", aligned.method if aligned.applied else "none: of the grid's shape, taken as aligned"),
         ("Largest raw value", f"{saliency.raw_max:.3g}"),
         ("Floor", "none established" if saliency.floor is None else f"{saliency.floor:.3g}"),
         ("Scale of the map", saliency.scale),
