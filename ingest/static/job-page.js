@@ -1,7 +1,7 @@
 // The job's page, live: whenever something happens to the job, its part of the page is fetched anew.
 // State for tests: html[data-live="connecting"|"open"|"lost"|"ended"].
 
-import { renewParts } from "/static/parts.js"; // first, for it keeps the page as it came
+import { renewParts, whenShownAgain } from "/static/parts.js"; // first, for it keeps the page as it came
 import { localTimes } from "/static/times.js";
 import "/static/once.js";
 
@@ -62,3 +62,4 @@ if (live.dataset.events) {
   state.live = "connecting";
   follow();
 }
+whenShownAgain(renew);

@@ -303,6 +303,17 @@ async def test_a_result_comes_into_the_open_page_and_takes_nothing_from_its_read
     assert len(asked) >= 2
 
 
+@pytest.mark.parametrize("address", ["result", "papaya"])
+async def test_a_page_that_the_browser_kept_does_not_outlive_its_job(
+    viewer: RunningViewer, browser: Browser, job: JobRecord, address: str
+) -> None:
+    """Browsers show it again when their reader goes back to it, also after the deletion."""
+    async with visit(browser, getattr(viewer, address)(job)) as opened:
+        viewer.storage.delete_job(job.job_id)
+        await opened.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+        await opened.page.get_by_text("No longer here").wait_for()
+
+
 async def test_a_text_that_the_browser_does_not_copy_is_marked(
     viewer: RunningViewer, browser: Browser, job: JobRecord
 ) -> None:

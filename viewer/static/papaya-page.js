@@ -1,6 +1,7 @@
 // The viewer page: fetches scan and map, hands them to Papaya, connects the page's controls to it.
 // State for scripts and tests: html[data-viewer="ready"|"error"], html[data-volumes].
 
+import { renewParts, whenShownAgain } from "/static/parts.js";
 import { connectControls } from "./papaya-controls.js";
 import { VolumeError, fetchVolumes } from "./volumes.js";
 
@@ -79,6 +80,8 @@ function open(buffers) {
     loadingComplete: onLoaded,
   });
 }
+
+whenShownAgain(renewParts); // of which it has none: what is gone is said all the same
 
 try {
   const progress = element("progress");

@@ -1,4 +1,4 @@
-import { renewParts } from "/static/parts.js"; // first, for it keeps the page as it came
+import { renewParts, whenShownAgain } from "/static/parts.js"; // first, for it keeps the page as it came
 import { localTimes } from "/static/times.js";
 import "/static/once.js";
 
@@ -43,3 +43,4 @@ function lookAgain() {
 
 addCopyButtons(document);
 lookAgain();
+whenShownAgain(() => renewParts(prepare));

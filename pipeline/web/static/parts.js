@@ -24,6 +24,15 @@ export async function renewParts(prepare) {
   document.title = page.title;
 }
 
+/**
+ * Have a page that the browser kept, and shows again as the reader goes back to it, brought up to date: what it
+ * tells of may be deleted by now.
+ * @param {() => Promise<void>} renew
+ */
+export function whenShownAgain(renew) {
+  window.addEventListener("pageshow", ({ persisted }) => { if (persisted) renew().catch(() => {}); });
+}
+
 /** Put a part in the place of another; what was open or had the focus there is open and has it here. */
 function replace(shown, part) {
   const alike = (old) => [...part.querySelectorAll(old.localName)].find((one) => one.textContent === old.textContent);
