@@ -1,16 +1,19 @@
 // The job's page, live: whenever something happens to the job, its part of the page is fetched anew.
-// State for tests: html[data-live="connecting"|"open"|"lost"|"ended"].
+// State for tests: html[data-live="connecting"|"open"|"lost"|"resting"|"ended"].
 
 import { renewParts, whenShownAgain } from "/static/parts.js"; // first, for it keeps the page as it came
 import { localTimes } from "/static/times.js";
 import "/static/once.js";
 
 const COME_BACK_MS = 3000;
+const LOOK_MS = 15000;
 const live = document.getElementById("live");
 const note = document.getElementById("note");
 const state = document.documentElement.dataset;
 let fetching = null;
 let again = false;
+let source = null;
+let looking = null;
 
 function say(sentence) {
   if (note.textContent !== sentence) note.textContent = sentence; // a live region: only news is read out
@@ -36,7 +39,8 @@ async function renew() {
 }
 
 function follow() {
-  const source = new EventSource(live.dataset.events);
+  state.live = state.live === "lost" ? "lost" : "connecting";
+  source = new EventSource(live.dataset.events);
   source.addEventListener("hello", () => {
     if (state.live === "lost") renew();
     state.live = "open";
@@ -49,17 +53,38 @@ function follow() {
     await renew();
     state.live = "ended";
   });
-  source.addEventListener("error", async () => {
+  source.addEventListener("error", async ({ target }) => {
     state.live = "lost";
     say("The connection is lost; trying again. Your scan goes on meanwhile.");
-    if (source.readyState !== EventSource.CLOSED) return; // it comes back by itself
+    if (target.readyState !== EventSource.CLOSED) return; // it comes back by itself
     await renew(); // after an answer like a proxy's 502 it does not; nor where the job is gone, as this learns
-    setTimeout(follow, COME_BACK_MS);
+    setTimeout(attend, COME_BACK_MS);
   });
 }
 
+/** Look now and then, so that the tab's title tells how it stands. */
+async function look() {
+  await renew();
+  if (!live.querySelector("[data-over]")) return;
+  clearInterval(looking);
+  state.live = "ended";
+}
+
+/** Follow while the page is looked at: browsers have six connections to a host, for all their tabs together. */
+function attend() {
+  source?.close();
+  clearInterval(looking);
+  if (state.live === "ended") return;
+  if (!document.hidden) {
+    follow();
+    return;
+  }
+  state.live = "resting";
+  looking = setInterval(look, LOOK_MS);
+}
+
 if (live.dataset.events) {
-  state.live = "connecting";
-  follow();
+  attend();
+  document.addEventListener("visibilitychange", attend);
 }
 whenShownAgain(renew);

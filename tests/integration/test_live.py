@@ -191,6 +191,29 @@ async def test_a_page_comes_back_from_an_answer_that_browsers_take_for_the_last_
     assert answered == [502, 200]
 
 
+async def test_a_page_that_nobody_looks_at_holds_no_connection(system: System) -> None:
+    """Browsers have six to a host: with seven pages of jobs open, nothing more of it would open."""
+    system.network.let_go.clear()
+    submitted = await system.submit()
+    turn = """(hidden) => {
+        Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+        document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    async with running_browser() as browser, visit(browser, page_of(system, submitted)) as opened:
+        page = opened.page
+        await page.wait_for_selector('html[data-live="open"]', state="attached")
+        async with page.expect_event("requestfailed", lambda request: "/events?" in request.url):
+            await page.evaluate(turn, True)
+        await page.wait_for_selector('html[data-live="resting"]', state="attached")
+        system.network.let_go.set()
+        await system.until_idle()
+        assert await page.locator('[data-state="done"]').count() == 0
+        await page.evaluate(turn, False)
+        await page.wait_for_selector('[data-state="done"]')
+        await page.wait_for_selector('html[data-live="ended"]', state="attached")
+        assert opened.complaints == []
+
+
 async def test_of_several_scans_the_page_says_how_many_stand_where(system: System) -> None:
     """It is read out, so it is one short sentence for any number of scans."""
     system.network.let_go.clear()
