@@ -2,6 +2,7 @@
 // in it: an upload is found again by size, time of change and a hash of the first bytes.
 
 import { firstBytes } from "./first-look.js";
+import { localStorage } from "./storage.js";
 
 /* global tus */
 const CHUNK_BYTES = 16 * 1024 ** 2;

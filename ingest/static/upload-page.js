@@ -2,6 +2,7 @@
 
 import { firstLook } from "./first-look.js";
 import { resumable } from "./resumable.js";
+import { localStorage } from "./storage.js";
 
 const AT_ONCE = 2;
 const EMAIL_KEY = "corestream-email";

@@ -239,6 +239,25 @@ async def test_scans_are_submitted_once_whatever_is_pressed_or_added_meanwhile(
     assert len(system.storage.read_job(job_id).scans) == 1
 
 
+async def test_a_browser_that_keeps_nothing_for_sites_sends_scans_all_the_same(
+    system: System, scan: Path
+) -> None:
+    """Such a browser refuses a page to name its storage; without it, only a reload forgets."""
+    refuse = """Object.defineProperty(window, "localStorage", {
+        get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
+    });"""
+    async with running_browser() as browser, visit(browser, "about:blank") as opened:
+        page = opened.page
+        await page.add_init_script(refuse)
+        await page.goto(system.origin)
+        await page.wait_for_selector('html[data-upload="ready"]', state="attached")
+        await page.set_input_files("#file", scan)
+        await page.wait_for_selector("text=1 of 1 sent")
+        await page.get_by_role("button", name="Submit").click()
+        await page.wait_for_url("**/jobs/*")
+        assert opened.complaints == []
+
+
 async def test_progress_is_shown_and_not_read_out(system: System, tmp_path: Path) -> None:
     """A screen reader would have to read every percent; it is told of starts, ends and trouble."""
     file = tmp_path / "scan.nii"
