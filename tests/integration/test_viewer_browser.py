@@ -195,8 +195,10 @@ async def test_the_map_in_fixed_units_has_one_scale_for_all_scans_of_a_job(
         async with visit(browser, viewer.papaya(job, scan)) as opened:
             page = opened.page
             await ready(page)
-            await page.get_by_label("Fixed units").check()
+            await page.get_by_label("Percent of its maximum").focus()
+            await page.keyboard.press("ArrowRight")
             await ready(page, volumes=3)
+            await page.get_by_label("Fixed units").and_(page.locator(":focus:enabled")).wait_for()
             assert await range_of(page, 2) == pytest.approx([0.001, 0.02])
             assert await page.inner_text("#legend-high") == "2e\N{MINUS SIGN}2"
             hidden = "() => papayaContainers[0].viewer.screenVolumes.map((volume) => volume.hidden)"

@@ -46,6 +46,7 @@ export function connectControls(container, settings, addMap) {
     const [map, loaded] = current();
     const from = element("scale-note");
     if (!loaded) {
+      const focused = document.activeElement; // what is disabled cannot keep it
       from.textContent = "Fetching …";
       element("controls").disabled = true;
       try {
@@ -58,6 +59,7 @@ export function connectControls(container, settings, addMap) {
         return;
       } finally {
         element("controls").disabled = false;
+        focused.focus();
       }
     }
     element("threshold").value = Math.round((100 * map.range[0]) / map.range[1]);
