@@ -23,17 +23,19 @@ function summarize() {
   if (state.live !== "lost") say(live.querySelector("[data-summary]").textContent.trim());
 }
 
-/** Bring the page up to date once for however many events came meanwhile. */
+/** Bring the page up to date once for however many events came meanwhile; tell whether it is. */
 async function renew() {
   again = true;
   if (fetching) return fetching;
   fetching = (async () => {
+    let upToDate;
     while (again) {
       again = false;
-      await renewParts(localTimes).catch(() => {}); // the connection is lost: the next event brings it up to date
+      upToDate = await renewParts(localTimes).then(() => true, () => false);
       summarize();
     }
     fetching = null;
+    return upToDate;
   })();
   return fetching;
 }
@@ -50,16 +52,27 @@ function follow() {
   source.addEventListener("place", renew);
   source.addEventListener("end", async () => {
     source.close();
-    await renew();
-    state.live = "ended";
+    if (await renew()) state.live = "ended";
+    else lose();
   });
-  source.addEventListener("error", async ({ target }) => {
-    state.live = "lost";
-    say("The connection is lost; trying again. Your scan goes on meanwhile.");
-    if (target.readyState !== EventSource.CLOSED) return; // it comes back by itself
-    await renew(); // after an answer like a proxy's 502 it does not; nor where the job is gone, as this learns
-    setTimeout(attend, COME_BACK_MS);
+  source.addEventListener("error", ({ target }) => {
+    if (target.readyState === EventSource.CONNECTING) { // it comes back by itself
+      tellLost();
+      return;
+    }
+    lose(); // after an answer like a proxy's 502 it does not,
+    renew(); // nor where the job is gone, as this learns
   });
+}
+
+function tellLost() {
+  state.live = "lost";
+  say("The connection is lost; trying again. Your scan goes on meanwhile.");
+}
+
+function lose() {
+  tellLost();
+  setTimeout(attend, COME_BACK_MS);
 }
 
 /** Look now and then, so that the tab's title tells how it stands. */

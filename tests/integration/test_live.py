@@ -191,6 +191,26 @@ async def test_a_page_comes_back_from_an_answer_that_browsers_take_for_the_last_
     assert answered == [502, 200]
 
 
+async def test_a_page_whose_last_look_failed_does_not_take_that_for_the_end(system: System) -> None:
+    """It would say for ever that the scan is in progress."""
+    system.network.let_go.clear()
+    submitted = await system.submit()
+
+    async def away(route: Route) -> None:
+        await route.abort()
+
+    async with running_browser() as browser, visit(browser, page_of(system, submitted)) as opened:
+        page = opened.page
+        await page.wait_for_selector('html[data-live="open"]', state="attached")
+        await page.route(page.url, away)
+        system.network.let_go.set()
+        await page.wait_for_selector('html[data-live="lost"]', state="attached")
+        assert await page.locator('[data-state="done"]').count() == 0
+        await page.unroute(page.url)
+        await page.wait_for_selector('[data-state="done"]')
+        await page.wait_for_selector('html[data-live="ended"]', state="attached")
+
+
 async def test_a_page_that_nobody_looks_at_holds_no_connection(system: System) -> None:
     """Browsers have six to a host: with seven pages of jobs open, nothing more of it would open."""
     system.network.let_go.clear()

@@ -295,6 +295,7 @@ async def test_a_result_comes_into_the_open_page_and_takes_nothing_from_its_read
         await first.get_by_label("Note").fill("half a sen")
         publish_result(viewer.storage, job, job.scans[2].scan_id)
         await page.locator("#scan-3").get_by_text("Ready").wait_for()
+        assert await page.locator("#news").text_content() == "Scan 3 of 3: Ready."
         assert await page.evaluate("document.activeElement.value") == "half a sen"
         await page.locator("#scan-3").get_by_text("Methods text").click()
         assert await page.locator("#scan-3").get_by_role("button", name="Copy").count() == 2

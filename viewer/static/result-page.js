@@ -36,9 +36,16 @@ function lookAgain() {
   const waits = document.querySelector("[data-refresh-s]");
   if (!waits) return;
   setTimeout(async () => {
-    await renewParts(prepare).catch(() => {}); // the service is away: the next look may find it
+    const come = await renewParts(prepare).catch(() => []); // the service is away: the next look may find it
+    const ended = come.filter((part) => ["done", "failed"].includes(part.dataset.state));
+    if (ended.length) document.getElementById("news").textContent = ended.map(inWords).join(" ");
     lookAgain();
   }, waits.dataset.refreshS * 1000);
+}
+
+function inWords(scan) {
+  const heading = scan.querySelector("h2");
+  return `${heading.firstChild.textContent.trim()}: ${heading.querySelector(".badge").textContent}.`;
 }
 
 addCopyButtons(document);

@@ -7,21 +7,25 @@ for (const part of document.querySelectorAll("[data-part]")) served.set(part, pa
 /**
  * Fetch the page anew and replace every element with a `data-part` that is not what it was.
  * @param {(part: Element) => void} prepare what the page's script makes of a part that has come
- * @throws {TypeError} where the service cannot be reached
+ * @returns {Promise<Element[]>} the parts that have come
+ * @throws {Error} where the service cannot be reached, or does not answer as it should
  */
 export async function renewParts(prepare) {
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
   if (answer.status >= 400 && answer.status < 500) location.reload(); // the service says in words what became of it
-  if (!answer.ok) return;
+  if (!answer.ok) throw new Error(`Expected this page, received status ${answer.status}.`);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const come = [];
   for (const part of page.querySelectorAll("[data-part]")) {
     const shown = document.querySelector(`[data-part="${part.dataset.part}"]`);
     if (!shown || served.get(shown) === part.outerHTML) continue;
     served.set(part, part.outerHTML);
     prepare(part);
     replace(shown, part);
+    come.push(part);
   }
   document.title = page.title;
+  return come;
 }
 
 /**
