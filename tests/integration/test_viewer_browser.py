@@ -364,12 +364,14 @@ async def test_the_map_is_saved_as_it_lies_on_the_disk(
 
 
 async def test_a_refused_link_shows_a_page_in_words(viewer: RunningViewer, browser: Browser) -> None:
-    """The browser's own note of the status is the only complaint."""
+    """It says where to submit anew; the browser's own note of the status is the only complaint."""
     old = accepted_job(viewer.storage, links_expire_at=now() - timedelta(seconds=1))
     async with visit(browser, viewer.result(old)) as opened:
         assert await opened.page.text_content("h1") == "Link expired"
         assert len(opened.complaints) == 1
         assert "410" in opened.complaints[0]
+        onward = opened.page.get_by_role("link", name="To the start page")
+        assert await onward.get_attribute("href") == viewer.settings.public_url
 
 
 async def test_a_damaged_volume_is_said_in_words(
