@@ -119,7 +119,6 @@ def _add_admin(app: web.Application, parts: Parts) -> None:
     app.router.add_delete("/api/dead/{dead_id}", letters.delete)
     app.router.add_get("/api/monitor", page.get_numbers)
     app.router.add_get("/monitor", page.get)
-    app.router.add_get("/monitor/parts", page.get_parts)
     app.router.add_get("/monitor/login", page.get_login)
     app.router.add_post("/monitor/login", page.post_login)
     app.router.add_post("/monitor/logout", page.post_logout)

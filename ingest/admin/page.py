@@ -44,11 +44,17 @@ class MonitorPage:
         """`GET /monitor`: the page, or the way to log in."""
         if bearer(request) is None and not self.admin.has_session(request):
             return web.Response(status=303, headers={"Location": "/monitor/login"})
-        return await self._render(request, "monitor.html")
-
-    async def get_parts(self, request: web.Request) -> web.Response:
-        """`GET /monitor/parts`: what of the page renews itself, as HTML."""
-        return await self._render(request, "monitor_parts.html")
+        self.admin.require(request)
+        answer = render(
+            request,
+            "monitor.html",
+            monitor=await self.numbers.read(),
+            done=wording.DONE.get(request.query.get("done", "")),
+            wording=wording,
+            spans=SPANS,
+            to_text=to_text,
+        )
+        return _with_headers(answer)
 
     @described(
         Operation(
@@ -115,19 +121,6 @@ class MonitorPage:
         self.admin.require(request)
         await self.letters.drop(request)
         return _back("dropped")
-
-    async def _render(self, request: web.Request, template: str) -> web.Response:
-        self.admin.require(request)
-        answer = render(
-            request,
-            template,
-            monitor=await self.numbers.read(),
-            done=wording.DONE.get(request.query.get("done", "")),
-            wording=wording,
-            spans=SPANS,
-            to_text=to_text,
-        )
-        return _with_headers(answer)
 
 
 def _back(done: str) -> web.Response:

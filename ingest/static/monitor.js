@@ -1,33 +1,16 @@
 // Renews the parts of the monitor page every two seconds while it is looked at, and sends its forms in place.
+import { renewParts } from "/static/parts.js";
+
 const EVERY_MS = 2000;
 const live = document.getElementById("live");
 const said = document.getElementById("said");
 let timer = 0;
 
-function replace(fresh) {
-  for (const part of document.querySelectorAll("[data-part]")) {
-    const now = fresh.querySelector(`[data-part="${part.dataset.part}"]`);
-    if (!now || now.outerHTML === part.outerHTML) continue;
-    const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
-    part.replaceWith(now);
-    if (focused) document.getElementById(focused)?.focus();
-  }
-}
-
-function partsOf(root) {
-  return Array.from(root.querySelectorAll("[data-part]"), (part) => part.dataset.part).join();
-}
-
 async function renew() {
   clearTimeout(timer);
   if (document.hidden) return;
   try {
-    const answer = await fetch("/monitor/parts", { cache: "no-store" });
-    if (answer.status === 401) return location.reload(); // the session is over: to the form
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
-    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-    if (partsOf(fresh) !== partsOf(document)) return location.reload(); // Redis went away or came back
-    replace(fresh);
+    await renewParts(() => {});
     live.textContent = `Live, renewed every ${EVERY_MS / 1000} seconds`;
     live.className = "dim";
   } catch {

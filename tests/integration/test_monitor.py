@@ -287,7 +287,7 @@ async def test_a_page_that_nobody_looks_at_asks_nothing(system: System, browser:
         page = await log_in(visited)
         polls: list[str] = []
         page.on("request", lambda request: polls.append(request.url))
-        async with page.expect_request("**/monitor/parts"), page.expect_response("**/monitor/parts"):
+        async with page.expect_request("**/monitor"), page.expect_response("**/monitor"):
             pass
         await look(page, hidden=True)
         polls.clear()

@@ -20,7 +20,7 @@ from tests.support.viewing import RunningViewer, running_viewer
 
 MOST_BYTES = 60_000
 WEIGH = """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
-    .filter(({ name }) => !name.includes("/files/") && !name.endsWith("/monitor/parts"))
+    .filter(({ name, initiatorType }) => !name.includes("/files/") && initiatorType !== "fetch")
     .reduce((total, { transferSize }) => total + transferSize, 0)"""
 
 

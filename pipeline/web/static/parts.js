@@ -15,10 +15,14 @@ export async function renewParts(prepare) {
   if (answer.status >= 400 && answer.status < 500) location.reload(); // the service says in words what became of it
   if (!answer.ok) throw new Error(`Expected this page, received status ${answer.status}.`);
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (names(page) !== names(document)) { // it has become another page: for who is not logged in any more, say
+    location.reload();
+    return [];
+  }
   const come = [];
   for (const part of page.querySelectorAll("[data-part]")) {
     const shown = document.querySelector(`[data-part="${part.dataset.part}"]`);
-    if (!shown || served.get(shown) === part.outerHTML) continue;
+    if (served.get(shown) === part.outerHTML) continue;
     served.set(part, part.outerHTML);
     prepare(part);
     replace(shown, part);
@@ -37,9 +41,13 @@ export function whenShownAgain(renew) {
   window.addEventListener("pageshow", ({ persisted }) => { if (persisted) renew().catch(() => {}); });
 }
 
+function names(page) {
+  return Array.from(page.querySelectorAll("[data-part]"), (part) => part.dataset.part).join();
+}
+
 /** Put a part in the place of another; what was open or had the focus there is open and has it here. */
 function replace(shown, part) {
-  const alike = (old) => [...part.querySelectorAll(old.localName)].find((one) => one.textContent === old.textContent);
+  const alike = (old) => [...part.querySelectorAll(old.localName)].find((one) => one.id === old.id && one.textContent === old.textContent);
   for (const summary of shown.querySelectorAll("details[open] > summary")) alike(summary)?.parentElement.setAttribute("open", "");
   const focused = document.activeElement;
   const next = shown.contains(focused) && alike(focused);
