@@ -57,7 +57,7 @@ def align_scan(scan: Path, out_dir: Path) -> AlignmentReport:
     notes = about_alignment(report.alignment, report.orientation_note)
     files = {
         ALIGNED_FILE: aligned_nifti(placed, RESEARCH_USE_ONLY),
-        PICTURE_FILE: alignment_png(placed.hu, notes, RESEARCH_USE_ONLY),
+        PICTURE_FILE: alignment_png(placed.hu, report.warnings, notes, RESEARCH_USE_ONLY),
         REPORT_FILE: report.model_dump_json(indent=1).encode(),
     }
     for name, content in files.items():

@@ -56,7 +56,7 @@ def write_outputs(
         "saliency_native.nii.gz": _native_map(saliency, scan, research),
         "summary.png": picture,
         "alignment.png": alignment_png(
-            scan.hu, about_alignment(report.alignment, report.orientation_note), research
+            scan.hu, scan.warnings, about_alignment(report.alignment, report.orientation_note), research
         ),
         "report.json": report.model_dump_json(by_alias=True, indent=1).encode(),
     }
@@ -73,8 +73,9 @@ def _native_map(saliency: SaliencyMap, scan: PlacedScan, description: str) -> by
 
 def aligned_nifti(scan: PlacedScan, description: str) -> bytes:
     """Return the scan for viewers: 16-bit Hounsfield units, its axes and affine those of the map."""
-    hu = np.clip(scan.hu, AIR_HU, HIGHEST_HU)
-    return nifti_gz(np.rint(hu).astype("<i2"), scan.affine, scan.xform_code, description)
+    whole = np.rint(scan.hu) if scan.hu.dtype.kind == "f" else scan.hu
+    hu = np.clip(whole, int(AIR_HU), int(HIGHEST_HU)).astype("<i2")
+    return nifti_gz(hu, scan.affine, scan.xform_code, description)
 
 
 def nifti_gz(voxels: npt.NDArray[Any], affine: Affine, xform_code: int, description: str) -> bytes:
@@ -114,22 +115,22 @@ def caption(report: Report, model: Model) -> Caption:
     finding = NO_REGION_STANDS_OUT
     if saliency.positive:
         finding = (
-            f"Coloured: the regions that moved the estimate, on the patient's {saliency.side} side. "
-            "The ring is around the strongest."
+            "Coloured: the regions that moved the estimate, drawn on the side where they are darker, the "
+            f"patient's {saliency.side}. The ring is around the strongest."
         )
     return Caption(
         number=f"{round(estimate.value, 1) + 0.0:.1f}",  # adding zero rids it of a negative one
         unit=estimate.unit,
         error=off,
         finding=finding,
+        warnings=report.warnings,
         notes=(
-            *report.warnings,
             f"Model {model.name}: {model.description}",
             f"The number: {estimate.note}",
             f"{_GRAYS} {_about_colours(saliency)}",
             f"R and L are the patient's. {report.orientation_note}",
         ),
-        warning=report.research_use_only,
+        research_use=report.research_use_only,
     )
 
 

@@ -17,17 +17,26 @@ from scipy import ndimage
 
 from processor.alignment.space import Floats, Mask, resample
 from processor.alignment.template import load_template
-from processor.detection.drawing import AMBER, FAINT, INK, LETTERS, PAPER, font, label, palette, wrap
+from processor.detection.drawing import (
+    INK,
+    PAPER,
+    draw_footer,
+    font,
+    footer_height,
+    footer_lines,
+    label,
+    palette,
+)
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
 
-PLANES_MM = ((20, 45), (-40, 5), (-25, 25))
-"""Where the axial (z), coronal (y) and sagittal (x) planes are cut, MNI152 world space."""
+PLANES_MM = ((20.5, 44.5), (-39.5, 4.5), (-25, 25))
+"""Where the axial (z), coronal (y) and sagittal (x) planes are cut, MNI152 world space: centres of voxels."""
 
 _WINDOW_HU = (-20, 120)
 """Wide enough to see the skull's inner edge beside the brain."""
 _ENLARGED = 2
 _TILE = (366, 366)
-_GAP, _MARGIN, _LINE_HEIGHT, _HEADER_HEIGHT = 6, 28, 26, 70
+_GAP, _MARGIN, _HEADER_HEIGHT = 6, 28, 70
 _OUTLINE = (64, 224, 160)
 _OUTLINE_PIXELS = 2
 """With a black edge beside it, which keeps it apart from white bone."""
@@ -37,13 +46,16 @@ _ENDS = ({"left": "R", "right": "L"}, {"left": "R", "right": "L"}, {"left": "P",
 """Letters at the sides of the axial, coronal and sagittal planes."""
 
 
-def alignment_png(volume_hu: npt.NDArray[Any], notes: Sequence[str], warning: str) -> bytes:
+def alignment_png(
+    volume_hu: npt.NDArray[Any], warnings: Sequence[str], notes: Sequence[str], research_use: str
+) -> bytes:
     """Draw the picture; the same arguments give the same bytes.
 
     Args:
         volume_hu: (146, 182, 133) on the grid, Hounsfield units.
-        notes: Sentences under the picture.
-        warning: The line that must be seen.
+        warnings: What must be seen first, sentences under the picture.
+        notes: Further ones.
+        research_use: The line that every artefact carries.
 
     Returns:
         bytes: A PNG file.
@@ -51,8 +63,8 @@ def alignment_png(volume_hu: npt.NDArray[Any], notes: Sequence[str], warning: st
     columns, rows = len(PLANES_MM), len(PLANES_MM[0])
     width = 2 * _MARGIN + columns * _TILE[0] + (columns - 1) * _GAP
     height = _HEADER_HEIGHT + rows * (_TILE[1] + _GAP)
-    lines = [line for note in notes for line in wrap(note, width - 2 * _MARGIN)]
-    page = Image.new("RGB", (width, height + _LINE_HEIGHT * (len(lines) + 2) + _MARGIN), PAPER)
+    lines = footer_lines(warnings, notes, width - 2 * _MARGIN)
+    page = Image.new("RGB", (width, height + footer_height(lines) + _MARGIN), PAPER)
     draw = ImageDraw.Draw(page)
     draw.text((_MARGIN, 22), "The template's brain outlined over the scan", INK, font(21))
     for column, planes_mm in enumerate(PLANES_MM):
@@ -61,12 +73,8 @@ def alignment_png(volume_hu: npt.NDArray[Any], notes: Sequence[str], warning: st
             corner = (_MARGIN + column * (_TILE[0] + _GAP), _HEADER_HEIGHT + row * (_TILE[1] + _GAP))
             index = round((plane_mm - GRID_AFFINE[axis, 3]) / GRID_AFFINE[axis, axis])
             page.paste(_tile(volume_hu, axis, index), corner)
-            _label_tile(draw, corner, column, f"{'xyz'[axis]} {plane_mm:+d} mm")
-    y = height + _LINE_HEIGHT // 2
-    for line in lines:
-        draw.text((_MARGIN, y), line, FAINT, font(LETTERS))
-        y += _LINE_HEIGHT
-    draw.text((_MARGIN, y + 4), warning, AMBER, font(22))
+            _label_tile(draw, corner, column, _where(axis, plane_mm))
+    draw_footer(draw, (_MARGIN, height), lines, research_use)
     file = io.BytesIO()
     reduced = page.quantize(palette=palette(_GRAYS, np.array([_OUTLINE])), dither=Image.Dither.NONE)
     reduced.save(file, "PNG", compress_level=4)
@@ -107,6 +115,12 @@ def _grid_brain() -> Floats:
     template = load_template()
     to_template = np.linalg.inv(template.affine) @ GRID_AFFINE
     return resample(template.brain.astype(np.float32), to_template, GRID_SHAPE, outside=0)
+
+
+def _where(axis: int, plane_mm: float) -> str:
+    """Say where a plane is cut; no letter at its sides tells left from right in a sagittal one."""
+    place = f"{'xyz'[axis]} {plane_mm:+g} mm"
+    return place if axis else f"{place}, {'left' if plane_mm < 0 else 'right'}"
 
 
 def _label_tile(draw: ImageDraw.ImageDraw, corner: tuple[int, int], column: int, text: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+
+Colour: TypeAlias = tuple[int, int, int]
+Line: TypeAlias = tuple[str, Colour]
 
 PAPER = (13, 15, 18)
 INK = (238, 240, 242)
@@ -15,6 +19,7 @@ FAINT = (160, 166, 173)
 AMBER = (255, 191, 71)
 LETTERS, SMALL_LETTERS = 19, 17
 """Sizes of the text around and on the slices: pages show a picture at half its width."""
+LINE_HEIGHT = 26
 
 
 def label(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, anchor: str) -> None:
@@ -47,6 +52,28 @@ def wrap(text: str, width: int, size: int = LETTERS) -> list[str]:
         else:
             lines[-1] = longer
     return lines
+
+
+def footer_lines(warnings: Sequence[str], notes: Sequence[str], width: int) -> list[Line]:
+    """Break what stands under a picture into lines of at most `width` pixels: warnings first, in amber."""
+    coloured = [*((text, AMBER) for text in warnings), *((text, FAINT) for text in notes)]
+    return [(line, colour) for text, colour in coloured for line in wrap(text, width)]
+
+
+def footer_height(lines: Sequence[Line]) -> int:
+    """Return how many pixels `draw_footer` takes."""
+    return LINE_HEIGHT * (len(lines) + 2)
+
+
+def draw_footer(
+    draw: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[Line], research_use: str
+) -> None:
+    """Write the lines, and in larger letters the one that every artefact carries."""
+    x, y = at[0], at[1] + LINE_HEIGHT // 2
+    for text, colour in lines:
+        draw.text((x, y), text, colour, font(LETTERS))
+        y += LINE_HEIGHT
+    draw.text((x, y + 4), research_use, AMBER, font(22))
 
 
 def palette(grays: int, colours: npt.NDArray[Any]) -> Image.Image:

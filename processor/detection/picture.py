@@ -17,13 +17,15 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from processor.detection.drawing import (
-    AMBER,
     FAINT,
     INK,
     LETTERS,
     PAPER,
     SMALL_LETTERS,
+    draw_footer,
     font,
+    footer_height,
+    footer_lines,
     label,
     palette,
     wrap,
@@ -56,7 +58,6 @@ _MARGIN = 28
 _BAR_WIDTH = 16
 _BAR_COLUMN = 84
 _HEADER_HEIGHT = 128
-_LINE_HEIGHT = 26
 
 _OPACITY = (0.30, 0.80)
 """Of the map's colour at `LEAST_SHOWN` and at full scale."""
@@ -73,16 +74,18 @@ class Caption:
         unit: Its unit.
         error: How far it is usually off.
         finding: What the map shows, a sentence.
-        notes: Further sentences, a line each.
-        warning: The line that must be seen.
+        warnings: What must be seen before the number is used, sentences.
+        notes: Further sentences.
+        research_use: The line that every artefact carries.
     """
 
     number: str
     unit: str
     error: str
     finding: str
+    warnings: Sequence[str]
     notes: Sequence[str]
-    warning: str
+    research_use: str
 
 
 def shown_slices(peak: Voxel | None) -> list[int]:
@@ -112,8 +115,8 @@ def summary_png(
         COLUMNS * _TILE[0] + (COLUMNS - 1) * _GAP + 2 * _MARGIN + (_BAR_COLUMN if levels is not None else 0)
     )
     mosaic_height = ROWS * _TILE[1] + (ROWS - 1) * _GAP
-    notes = [line for note in caption.notes for line in wrap(note, width - 2 * _MARGIN)]
-    height = _HEADER_HEIGHT + mosaic_height + _LINE_HEIGHT * (len(notes) + 2) + _MARGIN
+    lines = footer_lines(caption.warnings, caption.notes, width - 2 * _MARGIN)
+    height = _HEADER_HEIGHT + mosaic_height + footer_height(lines) + _MARGIN
     page = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(page)
     _draw_header(draw, caption, width)
@@ -127,11 +130,7 @@ def summary_png(
     if levels is not None:
         left, top = width - _MARGIN - _BAR_COLUMN + 24, _HEADER_HEIGHT + 24
         _draw_bar(page, draw, (left, top, left + _BAR_WIDTH, _HEADER_HEIGHT + mosaic_height - 24))
-    y = _HEADER_HEIGHT + mosaic_height + _LINE_HEIGHT // 2
-    for line in notes:
-        draw.text((_MARGIN, y), line, FAINT, font(LETTERS))
-        y += _LINE_HEIGHT
-    draw.text((_MARGIN, y + 4), caption.warning, AMBER, font(22))
+    draw_footer(draw, (_MARGIN, _HEADER_HEIGHT + mosaic_height), lines, caption.research_use)
     return _encode(page)
 
 

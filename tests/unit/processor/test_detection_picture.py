@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from processor.detection.drawing import AMBER
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE, Volume
 from processor.detection.picture import Caption, shown_slices, summary_png
 
 CAPTION = Caption(
-    "12.3", "ml", "usually off by 10.5 (RMSE)", "A finding.", ("A note.",), "Research use only."
+    "12.3", "ml", "usually off by 10.5 (RMSE)", "A finding.", (), ("A note.",), "Research use only."
 )
 PEAK = (20, 150, 70)
 
@@ -88,9 +90,20 @@ def test_the_picture_is_small_and_always_the_same() -> None:
 def test_long_notes_are_wrapped_into_the_picture() -> None:
     """A note of many words makes the picture higher, not wider."""
     scan, empty = np.zeros(GRID_SHAPE, np.int16), np.zeros(GRID_SHAPE, np.float32)
-    long = Caption("1", "ml", "?", "A finding.", ("word " * 100,), "Research use only.")
+    long = Caption("1", "ml", "?", "A finding.", (), ("word " * 100,), "Research use only.")
     short, high = (
         Image.open(io.BytesIO(summary_png(scan, empty, None, GRID_AFFINE, c))) for c in (CAPTION, long)
     )
     assert high.width == short.width
     assert high.height > short.height
+
+
+def test_warnings_stand_in_amber_under_the_slices() -> None:
+    """Whoever sees the number sees what limits it: a line of gray among others is not read."""
+    scan, warned = np.zeros(GRID_SHAPE, np.int16), dataclasses.replace(CAPTION, warnings=("Mind this.",))
+    with_warning, without = (
+        np.asarray(Image.open(io.BytesIO(summary_png(scan, None, None, GRID_AFFINE, c))).convert("RGB"))
+        for c in (warned, CAPTION)
+    )
+    amber = [int((page == AMBER).all(axis=-1).sum()) for page in (with_warning, without)]
+    assert amber[0] > amber[1] > 0

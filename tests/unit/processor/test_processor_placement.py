@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import ScanRefusedError
-from processor.alignment.picture import alignment_png
+from processor.alignment.picture import PLANES_MM, alignment_png
 from processor.alignment.resampling import onto_scan
 from processor.alignment.space import Affine, StoredVolume, transform
+from processor.detection.drawing import AMBER
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
 from processor.outputs import nifti_gz
 from processor.placement import PlacedScan, orientation_note, place_on_grid
@@ -171,9 +172,31 @@ def test_left_and_right_are_told_as_the_headers_claim() -> None:
 
 def test_the_picture_outlines_the_templates_brain(placed: PlacedScan) -> None:
     """Six planes, green lines, the same bytes twice."""
-    picture = alignment_png(placed.hu, ["A note."], "Research use only.")
-    assert picture == alignment_png(placed.hu, ["A note."], "Research use only.")
+    picture = alignment_png(placed.hu, [], ["A note."], "Research use only.")
+    assert picture == alignment_png(placed.hu, [], ["A note."], "Research use only.")
     with Image.open(io.BytesIO(picture)) as opened:
         pixels = np.asarray(opened.convert("RGB")).astype(int)
     green = (pixels[..., 1] > 150) & (pixels[..., 0] < 130)
     assert 3000 < green.sum() < 30_000
+
+
+def test_the_planes_of_the_picture_are_cut_where_it_says() -> None:
+    """A voxel's centre lies there, so that no label is half a voxel off."""
+    for axis, planes_mm in zip((2, 1, 0), PLANES_MM, strict=True):
+        indices = (np.array(planes_mm) - GRID_AFFINE[axis, 3]) / GRID_AFFINE[axis, axis]
+        np.testing.assert_array_equal(indices, np.rint(indices))
+
+
+def test_a_scans_warning_stands_in_amber_on_its_alignment_picture(placed: PlacedScan) -> None:
+    """It sends the reader to this picture, who is to find it there."""
+    with_warning, without = (
+        amber(alignment_png(placed.hu, warnings, ["A note."], "Research use only."))
+        for warnings in (["Look here."], [])
+    )
+    assert with_warning > without > 0
+
+
+def amber(picture: bytes) -> int:
+    """Count a picture's amber pixels."""
+    with Image.open(io.BytesIO(picture)) as opened:
+        return int((np.asarray(opened.convert("RGB")) == AMBER).all(axis=-1).sum())
