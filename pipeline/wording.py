@@ -56,7 +56,9 @@ def finding(saliency: Saliency) -> str:
         return NO_REGION_STANDS_OUT
     if saliency.side is None:
         return "Regions that moved the estimate are marked; the map names no side."
-    return f"Regions that moved the estimate lie in the {saliency.side} hemisphere."
+    return (
+        f"Regions that moved the estimate are shown on the side where they are darker, the {saliency.side}."
+    )
 
 
 def estimate(given: CoreEstimate) -> str:

@@ -27,6 +27,10 @@ from processor.volumes import read_volume
 SCALE = "percent of this map's own maximum before smoothing, so levels of two scans cannot be compared"
 SCALE_FIXED = "network output per feature, smoothed alike; scans of one model can be compared"
 
+NO_FLOOR = (
+    "This model has no floor: its map marks a region wherever it is not zero, so a marked region alone says "
+    "nothing."
+)
 COMPUTED_FAST = (
     "Computed in the fast precision (bfloat16 in two convolutions): number and map differ a little from what "
     "float32 gives."
@@ -86,6 +90,7 @@ def detect_scan(
     del volume  # a large scan's voxels must not lie in memory while the network runs
     aligned = time.perf_counter()
     detection = detector.detect(placed.hu)
+    saliency = _saliency(detection.saliency, placed, model)
     report = Report(
         job_id=job_id,
         scan_id=scan_id,
@@ -97,13 +102,14 @@ def detect_scan(
         ),
         precision=detector.precision,
         core_estimate=CoreEstimate(value=detection.core_estimate, **model.core_estimate.model_dump()),
-        saliency=_saliency(detection.saliency, placed, model),
+        saliency=saliency,
         timings_s={"reading": round(read - started, 3), "alignment": round(aligned - read, 3)}
         | {step: round(took_s, 3) for step, took_s in detection.timings_s.items()},
         software=_software(),
         warnings=(
             *placed.warnings,
             *estimate_warnings(detection.core_estimate, model),
+            *((NO_FLOOR,) if saliency.positive and saliency.floor is None else ()),
             *((COMPUTED_FAST,) if detector.precision == "fast" else ()),
         ),
     )

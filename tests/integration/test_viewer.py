@@ -63,7 +63,7 @@ async def test_the_result_page_says_number_error_side_and_model(
         "23.5 <small>ml</small>",
         "Typical error ± 10.5 ml",
         "as the synthetic training data state it",
-        "Regions that moved the estimate lie in the left hemisphere.",
+        "Regions that moved the estimate are shown on the side where they are darker, the left.",
         "cannot be told from a true one",
         DEMO,
         WARNING,

@@ -48,7 +48,10 @@ def test_a_models_description_is_no_warning_of_its_own() -> None:
 
 def test_a_map_is_said_to_show_what_moved_the_estimate() -> None:
     """Never "the infarct"."""
-    assert wording.finding(result().saliency) == "Regions that moved the estimate lie in the left hemisphere."
+    assert (
+        wording.finding(result().saliency)
+        == "Regions that moved the estimate are shown on the side where they are darker, the left."
+    )
 
 
 def test_nothing_found_never_reads_as_no_stroke() -> None:

@@ -18,7 +18,7 @@ from pipeline.errors import ConfigurationError
 from pipeline.ids import new_id
 from pipeline.report import NO_REGION_STANDS_OUT, RESEARCH_USE_ONLY, Report
 from pipeline.storage import ResultFile
-from processor.detect import detect_scan, estimate_warnings, load_detector
+from processor.detect import NO_FLOOR, detect_scan, estimate_warnings, load_detector
 from processor.detection.detector import Detector
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
 from processor.detection.weights import Array, weight_shapes, write_weights
@@ -155,6 +155,7 @@ def test_below_its_models_floor_a_map_is_written_as_ever_but_not_painted(
         update={"positive": False, "floor": high.saliency_floor}
     )
     words = caption(without, high)
+    assert [NO_FLOOR in report.warnings for report in (with_map, without)] == [True, False]
     assert words.finding == NO_REGION_STANDS_OUT
     assert any("not above this model's floor" in note for note in words.notes)
     assert [colours(folder / "summary.png") > 0 for folder in (above, below)] == [True, False]
@@ -232,7 +233,7 @@ def test_the_picture_carries_number_error_model_and_the_research_line(
     assert (words.unit, words.error) == ("unknown unit", "error unknown")
     assert any("Custom weights of unknown origin." in note for note in words.notes)
     assert any("0 HU (black) to 100 HU (white)" in note for note in words.notes)
-    assert words.warning == RESEARCH_USE_ONLY
+    assert words.research_use == RESEARCH_USE_ONLY
 
 
 def test_a_file_that_holds_no_weights_is_a_wrong_setting(tmp_path: Path) -> None:
