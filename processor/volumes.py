@@ -21,11 +21,13 @@ from pipeline.errors import ScanRefusedError
 from pipeline.nifti.header import NIFTI1_BYTES, VolumeHeader, header_bytes, read_header
 from pipeline.nifti.refusals import times
 from processor.alignment.coarse import AIR_HU, HIGHEST_HU
-from processor.alignment.space import StoredVolume
+from processor.alignment.space import Floats, StoredVolume
 
 MOST_BYTES = 1 << 30
 """Of the voxels of one volume, in memory: 2000 slices of 512 x 512 in 16 bits."""
 
+_MOST_WHOLE_BYTES = 2
+"""Of a whole number that stays as it is stored: float32, in which sums are taken, counts to 2^24 only."""
 _GZIP_MAGIC = b"\x1f\x8b"
 _CHUNK_BYTES = 1 << 24
 
@@ -35,7 +37,7 @@ class ScanVolume:
     """A scan as its file has it.
 
     Attributes:
-        volume: Its voxels as stored, and where they lie in the file's world space, RAS millimetres.
+        volume: Its voxels, and where they lie in the file's world space, RAS millimetres.
         xform_code: NIfTI's code of that world space (1 scanner, 2 aligned, 3 Talairach, 4 MNI152).
         sha256: Of the file's bytes, hexadecimal.
         warnings: What was changed, in words.
@@ -78,7 +80,8 @@ def read_volume(path: Path) -> ScanVolume:
         path: The file; its name does not matter.
 
     Returns:
-        ScanVolume: Voxels as stored, in native byte order and of at most 32 bits.
+        ScanVolume: Whole numbers of up to 16 bits as stored, in native byte order; anything else as finite
+            Hounsfield units in float32, slope 1, intercept 0.
 
     Raises:
         ScanRefusedError: The file is damaged or not a volume; says what was expected.
@@ -90,9 +93,12 @@ def read_volume(path: Path) -> ScanVolume:
         with _inflated(file) as content:
             header = _read_header(content)
             stored = _read_voxels(header, content)
-    stored, warnings = _finite(stored, header.slope, header.intercept)
+    slope, intercept, warnings = header.slope, header.intercept, ()
+    if stored.dtype.kind == "f" or stored.dtype.itemsize > _MOST_WHOLE_BYTES:
+        stored, warnings = _hounsfield_units(stored, slope, intercept)
+        slope, intercept = 1.0, 0.0
     orientation = header.orientation
-    volume = StoredVolume(stored, header.slope, header.intercept, orientation.affine)
+    volume = StoredVolume(stored, slope, intercept, orientation.affine)
     return ScanVolume(volume=volume, xform_code=orientation.xform_code, sha256=sha256, warnings=warnings)
 
 
@@ -161,20 +167,20 @@ def _read_voxels(header: VolumeHeader, content: BinaryIO) -> npt.NDArray[Any]:
     return voxels
 
 
-def _finite(
+def _hounsfield_units(
     stored: npt.NDArray[Any], slope: float, intercept: float
-) -> tuple[npt.NDArray[Any], tuple[str, ...]]:
-    """Make every voxel a finite number of at most 32 bits where it is real; say what was changed."""
-    if stored.dtype.kind != "f":
-        return stored, ()
-    stored = stored.astype(np.float32, copy=False)
-    odd = int(stored.size - np.isfinite(stored).sum())
+) -> tuple[Floats, tuple[str, ...]]:
+    """Return voxels as finite Hounsfield units, and in words what was changed."""
+    hu: Floats = stored if stored.dtype == np.float32 else np.empty(stored.shape, np.float32, order="F")
+    if hu is not stored or (slope, intercept) != (1, 0):
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is no finite number below
+            for k in range(hu.shape[2]):  # slice by slice: float64 of all voxels would be large
+                hu[:, :, k] = stored[:, :, k] * slope + intercept
+    odd = int(hu.size - np.isfinite(hu).sum())
     if not odd:
-        return stored, ()
-    air, highest = ((hu - intercept) / slope for hu in (AIR_HU, HIGHEST_HU))
-    least, most = (air, highest) if slope > 0 else (highest, air)
-    np.nan_to_num(stored, copy=False, nan=air, posinf=most, neginf=least)
-    return stored, (f"{odd:,} voxels were not finite numbers; NaN was read as air ({AIR_HU:g} HU).",)
+        return hu, ()
+    np.nan_to_num(hu, copy=False, nan=AIR_HU, posinf=HIGHEST_HU, neginf=AIR_HU)
+    return hu, (f"{odd:,} voxels were not finite numbers; NaN was read as air ({AIR_HU:g} HU).",)
 
 
 def _incomplete(expected: str, received: str) -> ScanRefusedError:

@@ -101,6 +101,33 @@ def test_slope_and_intercept_are_applied(tmp_path: Path, hu: Voxels) -> None:
     assert read_volume(tmp_path / "scan").hu_range == (20.5, 69.5)
 
 
+@pytest.mark.parametrize(("dtype", "offset"), [("u4", 2**31), ("i4", -(2**30)), ("f8", 2**40)])
+def test_an_offset_beyond_what_float32_counts_to_costs_no_hounsfield_unit(
+    tmp_path: Path, hu: Voxels, dtype: str, offset: int
+) -> None:
+    """Taken back before anything is summed or interpolated: 2^31 + 40 is 2^31 in float32."""
+    content = bytearray(image_of((hu.astype(np.int64) + offset).astype(dtype)).to_bytes())
+    content[112:120] = np.array([1, -offset], "<f4").tobytes()
+    (tmp_path / "scan").write_bytes(content)
+    volume = read_volume(tmp_path / "scan").volume
+    np.testing.assert_array_equal(volume.stored, hu)
+    assert (volume.slope, volume.intercept) == (1, 0)
+
+
+def test_what_a_slope_takes_beyond_all_numbers_is_said_and_read_as_the_highest(
+    tmp_path: Path, hu: Voxels
+) -> None:
+    """A report holds finite numbers only: JSON has no others."""
+    real = hu.astype(np.float32)
+    real[0, 0, 0] = 3e38
+    content = bytearray(image_of(real).to_bytes())
+    content[112:120] = np.array([2, 0], "<f4").tobytes()
+    (tmp_path / "scan").write_bytes(content)
+    volume = read_volume(tmp_path / "scan")
+    assert volume.hu_range[1] == 3071
+    assert volume.warnings == ("1 voxels were not finite numbers; NaN was read as air (-1024 HU).",)
+
+
 def test_compression_is_told_by_content_not_name(tmp_path: Path, hu: Voxels) -> None:
     """The hash is that of the file as it lies there."""
     content = gzip.compress(image_of(hu).to_bytes(), 1)
