@@ -97,8 +97,13 @@ class DetectionChild:
         self._pool = self._new_pool()
 
     async def warm(self) -> None:
-        """Load the network, so that the first scan finds it ready."""
-        await asyncio.wrap_future(self._schedule(self._detection.load))
+        """Load the network, so that the first scan finds it ready.
+
+        Raises:
+            ConfigurationError: The model cannot be loaded.
+            DetectionDiedError: The child died of it.
+        """
+        await self._end_of(self._schedule(self._detection.load))
 
     async def detect(self, scan: Path, out_dir: Path, *, job_id: str, scan_id: str) -> None:
         """Run the detection of one volume; a cancelled call ends the child.
@@ -114,7 +119,10 @@ class DetectionChild:
             DetectionDiedError: The child died.
             DetectionTimeoutError: It overran its time.
         """
-        future = self._schedule(self._detection.detect, (scan, out_dir, job_id, scan_id), self._timeout_s)
+        arguments = (scan, out_dir, job_id, scan_id)
+        await self._end_of(self._schedule(self._detection.detect, arguments, self._timeout_s))
+
+    async def _end_of(self, future: ProcessFuture[None]) -> None:
         try:
             await asyncio.wrap_future(future)
         except ProcessExpired as error:

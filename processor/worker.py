@@ -36,7 +36,7 @@ from pipeline.streams import (
     why_unavailable,
 )
 from pipeline.web.health import Check, listening
-from processor.child import Detection, DetectionChild, NetworkDetection
+from processor.child import Detection, DetectionChild, DetectionDiedError, NetworkDetection
 from processor.models import resolve_model
 from processor.precision import usable
 from processor.settings import ProcessorSettings
@@ -212,6 +212,7 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event, detection: Det
 
     Raises:
         ConfigurationError: The model is not what it should be, or DATA_DIR cannot be used.
+        DetectionDiedError: The child died while it loaded the network.
     """
     started = time.perf_counter()
     with needed_folder("DATA_DIR", settings.data_dir):
@@ -299,3 +300,8 @@ def main() -> None:
         run_worker(lambda stop: serve(settings, stop, NetworkDetection(model, settings.precision)))
     except ConfigurationError as error:
         exit_for(error)
+    except DetectionDiedError as error:  # while it loaded: later ones cost their scan one delivery
+        raise SystemExit(
+            f"Expected the network to load, which takes 1.2 GB of memory. {error} The system's log says "
+            "whether it was ended for lack of memory: give this service more, then start it again."
+        ) from error

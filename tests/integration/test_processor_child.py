@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from processor.child import DetectionChild, DetectionDiedError
+from processor.child import Detection, DetectionChild, DetectionDiedError
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,19 @@ class Talking:
         os.abort()
 
 
+@dataclass(frozen=True)
+class DyingAtOnce(Talking):
+    """A detection that no memory is left for."""
+
+    def load(self) -> None:
+        """End as the kernel ends what takes too much."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @contextmanager
-def running_child() -> Iterator[DetectionChild]:
+def running_child(detection: Detection | None = None) -> Iterator[DetectionChild]:
     """Run a child until the block ends."""
-    child = DetectionChild(Talking(), timeout_s=60)
+    child = DetectionChild(detection or Talking(), timeout_s=60)
     try:
         yield child
     finally:
@@ -55,3 +65,9 @@ async def test_the_last_words_of_a_child_that_crashes_are_kept(tmp_path: Path) -
     with capture_logs() as records, running_child() as child, pytest.raises(DetectionDiedError):
         await child.detect(tmp_path, tmp_path, job_id="", scan_id="")
     assert any("Check failed: no memory" in record.get("text", "") for record in records)
+
+
+async def test_a_child_that_dies_while_it_loads_is_told_as_one_that_dies_on_a_scan() -> None:
+    """Not by an error of the library that runs processes, which is an OSError and says nothing."""
+    with running_child(DyingAtOnce()) as child, pytest.raises(DetectionDiedError, match="exit status -9"):
+        await child.warm()

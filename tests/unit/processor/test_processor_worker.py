@@ -7,6 +7,7 @@ import json
 import pytest
 
 from processor import worker
+from processor.child import DetectionDiedError
 
 
 @pytest.fixture(autouse=True)
@@ -43,3 +44,18 @@ def test_a_precision_that_there_is_not_is_a_wrong_setting(
         worker.main()
     said = capsys.readouterr().err
     assert "CORESTREAM_PRECISION is 'float16': Input should be 'float32' or 'fast'" in said
+
+
+def test_a_network_that_cannot_be_loaded_for_lack_of_memory_ends_the_service_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What it needs, what came, what to do; no traceback."""
+
+    def died(_main: object) -> None:
+        raise DetectionDiedError("The detection's process died (exit status -9).")
+
+    monkeypatch.setattr(worker, "run_worker", died)
+    with pytest.raises(SystemExit) as caught:
+        worker.main()
+    for words in ("1.2 GB of memory", "exit status -9", "give this service more"):
+        assert words in str(caught.value)
