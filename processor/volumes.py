@@ -93,7 +93,8 @@ def read_volume(path: Path) -> ScanVolume:
         with _inflated(file) as content:
             header = _read_header(content)
             stored = _read_voxels(header, content)
-    slope, intercept, warnings = header.slope, header.intercept, ()
+    slope, intercept = header.slope, header.intercept
+    warnings: tuple[str, ...] = ()
     if stored.dtype.kind == "f" or stored.dtype.itemsize > _MOST_WHOLE_BYTES:
         stored, warnings = _hounsfield_units(stored, slope, intercept)
         slope, intercept = 1.0, 0.0

@@ -14,7 +14,7 @@ from pipeline.keys import PROCESSORS, Keys
 from pipeline.storage import JobRecord, Storage
 from pipeline.streams import Delivery, connect, ensure_group
 from processor.child import DetectionChild, DetectionDiedError
-from processor.worker import ScanHandler
+from processor.scans import ScanHandler
 from tests.support import results
 from tests.support.redis_server import RedisServer
 

@@ -25,7 +25,7 @@ from pipeline.retry import NotRetriedError, retry
 from pipeline.storage import JobRecord, Storage
 from pipeline.streams import Consumer, DeadLetters, connect, ensure_group, publish
 from processor.child import DetectionChild
-from processor.worker import ScanHandler
+from processor.scans import ScanHandler
 from tests.support.results import accepted_job, report, write_result
 from tests.support.smtp_server import SmtpServer, running_smtp
 from tests.support.waiting import eventually

@@ -27,7 +27,7 @@ from pipeline.storage import Storage
 from pipeline.streams import Consumer, DeadLetters, Presence, TransientError, connect
 from pipeline.web.health import listening
 from processor.child import DetectionChild
-from processor.worker import ScanHandler
+from processor.scans import ScanHandler
 from tests.support.nifti_files import compressed, good
 from tests.support.results import REFUSAL, report, write_result
 from tests.support.smtp_server import SmtpServer, running_smtp
