@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -11,8 +10,7 @@ from pipeline.files import write_whole
 from pipeline.report import RESEARCH_USE_ONLY, Alignment, InputFacts
 from processor.alignment.picture import alignment_png
 from processor.outputs import about_alignment, aligned_nifti
-from processor.placement import input_facts, orientation_note, place_on_grid
-from processor.volumes import read_volume
+from processor.placement import orientation_note, read_onto_grid
 
 ALIGNED_FILE, PICTURE_FILE, REPORT_FILE = "aligned.nii.gz", "alignment.png", "alignment.json"
 
@@ -41,17 +39,12 @@ def align_scan(scan: Path, out_dir: Path) -> AlignmentReport:
         ScanRefusedError: The file cannot be aligned; says why.
         OSError: It cannot be read, or the result not be written.
     """
-    started = time.perf_counter()
-    volume = read_volume(scan)
-    facts = input_facts(volume)
-    read = time.perf_counter()
-    placed = place_on_grid(volume)
-    aligned = time.perf_counter()
+    placed, facts, timings_s = read_onto_grid(scan)
     report = AlignmentReport(
         input=facts,
         orientation_note=orientation_note(facts.orientation),
         alignment=placed.alignment,
-        timings_s={"reading": round(read - started, 3), "alignment": round(aligned - read, 3)},
+        timings_s=timings_s,
         warnings=placed.warnings,
     )
     notes = about_alignment(report.alignment, report.orientation_note)

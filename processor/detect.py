@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,8 @@ from processor.detection.saliency import SaliencyMap, Voxel
 from processor.detection.weights import WeightsFileError, read_weights
 from processor.models import Model
 from processor.outputs import write_outputs
-from processor.placement import PlacedScan, input_facts, orientation_note, place_on_grid
+from processor.placement import PlacedScan, orientation_note, read_onto_grid
 from processor.precision import usable
-from processor.volumes import read_volume
 
 SCALE = "percent of this map's own maximum before smoothing, so levels of two scans cannot be compared"
 SCALE_FIXED = "network output per feature, smoothed alike; scans of one model can be compared"
@@ -82,13 +80,7 @@ def detect_scan(
         ScanRefusedError: The file cannot be processed; says why.
         OSError: It cannot be read, or the result not be written.
     """
-    started = time.perf_counter()
-    volume = read_volume(scan)
-    facts = input_facts(volume)
-    read = time.perf_counter()
-    placed = place_on_grid(volume)
-    del volume  # a large scan's voxels must not lie in memory while the network runs
-    aligned = time.perf_counter()
+    placed, facts, timings_s = read_onto_grid(scan)
     detection = detector.detect(placed.hu)
     saliency = _saliency(detection.saliency, placed, model)
     report = Report(
@@ -103,8 +95,7 @@ def detect_scan(
         precision=detector.precision,
         core_estimate=CoreEstimate(value=detection.core_estimate, **model.core_estimate.model_dump()),
         saliency=saliency,
-        timings_s={"reading": round(read - started, 3), "alignment": round(aligned - read, 3)}
-        | {step: round(took_s, 3) for step, took_s in detection.timings_s.items()},
+        timings_s=timings_s | {step: round(took_s, 3) for step, took_s in detection.timings_s.items()},
         software=_software(),
         warnings=(
             *placed.warnings,
