@@ -12,23 +12,18 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import processor  # noqa: F401 - sets what TensorFlow reads when it is imported
-
-import tensorflow as tf  # isort: skip
-from processor.detection import network
 from processor.detection.grid import split_hemispheres
-from processor.detection.network import Array, NetworkOutput, Tensor
+from processor.detection.network import Network, NetworkOutput
 from processor.detection.precision import has_bfloat16
 from processor.detection.preprocessing import normalise
 from processor.detection.saliency import HALF_SCALE, SaliencyMap, saliency_map
-from processor.detection.weights import Weights, read_weights
+from processor.detection.weights import read_weights
 from processor.models import resolve_model
 from processor.placement import place_on_grid
 from processor.volumes import read_volume
@@ -71,37 +66,6 @@ class Accuracy:
     peak_moved_mm: float
 
 
-def features(weights: Weights[Any], choice: tuple[int, ...], hemisphere: Tensor) -> Tensor:
-    """Compute the branch with some convolutions in bfloat16."""
-    values = hemisphere
-    for number, block in enumerate(weights.branch):
-        in_bfloat16 = [n - 1 - 3 * number for n in choice]
-        values = network._block(block, values, in_bfloat16)  # noqa: SLF001 - any choice, not only the shipped one
-    return values
-
-
-def variant(arrays: Weights[Array], choice: tuple[int, ...]) -> Callable[[Array, Array], NetworkOutput]:
-    """Return the network with some convolutions of its branch in bfloat16."""
-
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]  # TensorFlow's
-    def graph(left: Tensor, right: Tensor) -> tuple[Tensor, ...]:
-        weights = arrays.map(tf.constant)
-        left_features = features(weights, choice, left)
-        with tf.control_dependencies([left_features]):
-            right_features = features(weights, choice, tf.identity(right))
-        with tf.GradientTape() as tape:
-            tape.watch((left_features, right_features))
-            core, _ = network.head(weights, left_features, right_features)
-        gradients = tape.gradient(core, (left_features, right_features))
-        return (core[0], *map(network.hemisphere_map, gradients))
-
-    def run(left: Array, right: Array) -> NetworkOutput:
-        core, *maps = graph(*(tf.constant(part[None, ..., None]) for part in (left, right)))
-        return NetworkOutput(float(core), *(part.numpy() for part in maps))
-
-    return run
-
-
 def compare(core: float, found: SaliencyMap, wanted_core: float, wanted: SaliencyMap) -> Accuracy:
     """Measure one result against that in float32."""
     ours, theirs = found.levels > HALF_SCALE, wanted.levels > HALF_SCALE
@@ -126,7 +90,7 @@ def main() -> None:
         parser.error("Expected a CPU with bfloat16 instructions (AVX512-BF16 or AMX), this one has none.")
     weights = read_weights(resolve_model(options.model, Path("models")).path)
     volumes = {path.name: normalise(place_on_grid(read_volume(path)).hu) for path in options.scan}
-    networks = {choice: variant(weights, choice) for choice in CHOICES}
+    networks = {choice: Network(weights, [n - 1 for n in choice]) for choice in CHOICES}
     took_s: dict[tuple[int, ...], list[float]] = {choice: [] for choice in CHOICES}
     outputs: dict[tuple[tuple[int, ...], str], NetworkOutput] = {}
     for _ in range(options.repeats + 1):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from processor.detection.grid import GRID_SHAPE, HEMISPHERE_SHAPE, split_hemispheres
 from processor.detection.network import Network
-from processor.detection.precision import Precision
+from processor.detection.precision import IN_BFLOAT16, Precision
 from processor.detection.preprocessing import normalise
 from processor.detection.saliency import SaliencyMap, saliency_map
 from processor.detection.weights import Array, Weights
@@ -42,7 +42,7 @@ class Detector:
 
     def __init__(self, weights: Weights[Array], precision: Precision = "float32") -> None:
         self.precision = precision
-        self._network = Network(weights, precision)
+        self._network = Network(weights, IN_BFLOAT16[precision])
 
     def warm(self) -> None:
         """Trace and run the graph once, so that the first volume finds it ready."""

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from processor.detection.precision import FAST_BLOCK, FAST_CONVOLUTIONS, Precision
 from processor.detection.weights import Affine, BatchNorm, Block, Weights
 
 Array: TypeAlias = npt.NDArray[np.float32]
@@ -30,21 +29,20 @@ _SPACE = (1, 2, 3)
 """Axes of space in (batch, x, y, z, channels)."""
 
 
-def branch(weights: Weights[Any], hemispheres: Tensor, precision: Precision = "float32") -> Tensor:
+def branch(weights: Weights[Any], hemispheres: Tensor, in_bfloat16: Collection[int] = ()) -> Tensor:
     """Compute the features of hemispheres.
 
     Args:
         weights: Arrays, tensors or variables, float32.
         hemispheres: (n, x, y, z, 1), float32, normalised intensities in 0 ... 1.
-        precision: `fast` has some convolutions computed in bfloat16.
+        in_bfloat16: Convolutions to compute in bfloat16, counted from 0, three to a block.
 
     Returns:
         Tensor: (n, ceil(x / 8), ceil(y / 8), ceil(z / 8), filters), float32.
     """
     features = hemispheres
     for number, block in enumerate(weights.branch):
-        fast = precision == "fast" and number == FAST_BLOCK
-        features = _block(block, features, FAST_CONVOLUTIONS if fast else ())
+        features = _block(block, features, [n - 3 * number for n in in_bfloat16])
     return features
 
 
@@ -105,11 +103,11 @@ class Network:
 
     Args:
         weights: Of any number of filters.
-        precision: Of the branch; `fast` is fast only where the CPU has the instructions.
+        in_bfloat16: As `branch` takes them; faster only where the CPU has the instructions.
     """
 
-    def __init__(self, weights: Weights[Array], precision: Precision = "float32") -> None:
-        self._graph = tf.function(partial(_graph, weights, precision), autograph=False)
+    def __init__(self, weights: Weights[Array], in_bfloat16: Collection[int] = ()) -> None:
+        self._graph = tf.function(partial(_graph, weights, in_bfloat16), autograph=False)
 
     def __call__(self, left: Array, right: Array) -> NetworkOutput:
         """Run the network; the first call on a shape traces the graph, which takes seconds.
@@ -125,14 +123,14 @@ class Network:
 
 
 def _graph(
-    arrays: Weights[Array], precision: Precision, left: Tensor, right: Tensor
+    arrays: Weights[Array], in_bfloat16: Collection[int], left: Tensor, right: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the core estimate, (), and the maps of both hemispheres, from (1, x, y, z, 1) each."""
     weights = arrays.map(tf.constant)
-    left_features = branch(weights, left, precision)
+    left_features = branch(weights, left, in_bfloat16)
     # One after the other: side by side or as a batch they take 0.5 GB and a tenth of the CPU time more.
     with tf.control_dependencies([left_features]):
-        right_features = branch(weights, tf.identity(right), precision)
+        right_features = branch(weights, tf.identity(right), in_bfloat16)
     # The gradient is taken by the features, so that nothing of the branch is kept for it.
     with tf.GradientTape() as tape:
         tape.watch((left_features, right_features))

@@ -8,15 +8,14 @@ Why these two and no others: docs/decisions/0007-fast-precision.md.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 Precision: TypeAlias = Literal["float32", "fast"]
 
-FAST_BLOCK = 0
-"""Of the branch: the block with convolutions in bfloat16."""
-FAST_CONVOLUTIONS = (1, 2)
-"""Which of its three."""
+IN_BFLOAT16: Mapping[Precision, Collection[int]] = {"float32": (), "fast": (1, 2)}
+"""Convolutions of the branch that are computed in bfloat16, counted from 0, three to a block."""
 
 CPUINFO = Path("/proc/cpuinfo")
 _FLAGS = {"avx512_bf16", "amx_bf16"}

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from processor.detection.network import Network, branch, head
+from processor.detection.precision import IN_BFLOAT16
 from processor.detection.weights import Affine, Array, BatchNorm, Block, Weights, weight_shapes
 from tests.support.cpus import needs_bfloat16
 
@@ -163,7 +164,9 @@ def test_the_fast_branch_is_the_arithmetic_with_two_convolutions_in_bfloat16(
     """Nearer to it than to any other choice: sums in another order are rounded otherwise here and there."""
     hemisphere = hemispheres[0]
     # As a graph, in which TensorFlow makes one of convolution, bias and ReLU and rounds once.
-    found = tf.function(lambda features: branch(weights, features, "fast"))(hemisphere[None, ..., None])
+    found = tf.function(lambda features: branch(weights, features, IN_BFLOAT16["fast"]))(
+        hemisphere[None, ..., None]
+    )
     assert found.dtype == tf.float32
 
     def distance(rounded: tuple[int, ...]) -> float:
