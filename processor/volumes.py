@@ -181,7 +181,7 @@ def _hounsfield_units(
     if not odd:
         return hu, ()
     np.nan_to_num(hu, copy=False, nan=AIR_HU, posinf=HIGHEST_HU, neginf=AIR_HU)
-    return hu, (f"{odd:,} voxels were not finite numbers; NaN was read as air ({AIR_HU:g} HU).",)
+    return hu, (f"Not finite numbers: {odd:,} of the voxels. NaN was read as air ({AIR_HU:g} HU).",)
 
 
 def _incomplete(expected: str, received: str) -> ScanRefusedError:

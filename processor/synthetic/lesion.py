@@ -39,7 +39,7 @@ def random_lesion(seed: int) -> Lesion:
     rng = np.random.default_rng([seed, 2])
     side: Side = "left" if rng.random() < 0.5 else "right"
     # Between uniform and log-uniform: small cores are commoner, large ones still well represented.
-    volume_ml = float(np.sqrt(rng.uniform(SMALLEST_ML**0.5, LARGEST_ML**0.5) ** 4))
+    volume_ml = float(rng.uniform(SMALLEST_ML**0.5, LARGEST_ML**0.5) ** 2)
     return Lesion(side, volume_ml, float(rng.uniform(DARKEST_HU, FAINTEST_HU)))
 
 

@@ -125,7 +125,7 @@ def test_what_a_slope_takes_beyond_all_numbers_is_said_and_read_as_the_highest(
     (tmp_path / "scan").write_bytes(content)
     volume = read_volume(tmp_path / "scan")
     assert volume.hu_range[1] == 3071
-    assert volume.warnings == ("1 voxels were not finite numbers; NaN was read as air (-1024 HU).",)
+    assert volume.warnings == ("Not finite numbers: 1 of the voxels. NaN was read as air (-1024 HU).",)
 
 
 def test_compression_is_told_by_content_not_name(tmp_path: Path, hu: Voxels) -> None:
@@ -151,7 +151,7 @@ def test_voxels_that_are_no_numbers_become_air_with_a_warning(tmp_path: Path, hu
     stored = volume.volume.stored
     assert stored[:3, 0, 0].tolist() == [-1024, 3071, -1024]
     np.testing.assert_array_equal(stored[3:], hu[3:])
-    assert volume.warnings == ("3 voxels were not finite numbers; NaN was read as air (-1024 HU).",)
+    assert volume.warnings == ("Not finite numbers: 3 of the voxels. NaN was read as air (-1024 HU).",)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x89PNG\r\n", bytes(1000)])
