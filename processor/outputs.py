@@ -15,7 +15,9 @@ from pipeline.files import write_whole
 from pipeline.report import NO_REGION_STANDS_OUT, Alignment, Report, Saliency
 from pipeline.storage import ResultFile
 from processor.alignment.coarse import AIR_HU, HIGHEST_HU
+from processor.alignment.grid_check import LEAST_SKULL_SHARE
 from processor.alignment.picture import alignment_png
+from processor.alignment.quality import LEAST_DICE, MOST_RMS_MM
 from processor.alignment.resampling import onto_scan
 from processor.alignment.space import Affine
 from processor.detection.picture import Caption, summary_png
@@ -136,14 +138,27 @@ def caption(report: Report, model: Model) -> Caption:
 
 def about_alignment(alignment: Alignment, orientation_note: str) -> list[str]:
     """Return the sentences under the picture of an alignment."""
-    figures = ", ".join(f"{name} {value:g}" for name, value in (alignment.quality or {}).items())
     how = f"Aligned: {alignment.method}." if alignment.applied else "Taken as aligned, and not touched."
     return [
         "The line is right where it runs along the inside of the skull.",
         how,
-        f"Quality: {figures}.",
+        _quality(alignment),
         f"R and L are the patient's. {orientation_note}",
     ]
+
+
+def _quality(alignment: Alignment) -> str:
+    """Say the figures that tell most, beside what is asked of them; the report has all of them."""
+    figures = alignment.quality or {}
+    if alignment.applied:
+        return (
+            f"Overlap with the template's brain (Dice): {figures['dice']:.2f}, of at least {LEAST_DICE:.2f}. "
+            f"Distance of their surfaces: {figures['surface_rms_mm']:.1f} mm, of at most {MOST_RMS_MM:.1f}."
+        )
+    return (
+        f"Bone where the grid has the skull: {figures['skull_share']:.0%}, in aligned heads at least "
+        f"{LEAST_SKULL_SHARE:.0%}."
+    )
 
 
 def _about_colours(saliency: Saliency) -> str:

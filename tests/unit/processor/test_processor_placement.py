@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import itertools
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from processor.alignment.resampling import onto_scan
 from processor.alignment.space import Affine, StoredVolume, transform
 from processor.detection.drawing import AMBER
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
-from processor.outputs import nifti_gz
+from processor.outputs import about_alignment, nifti_gz
 from processor.placement import PlacedScan, orientation_note, place_on_grid
 from processor.volumes import read_volume
 from tests.support.heads import SCANNER_AFFINE, moved, raw_head
@@ -194,6 +195,17 @@ def test_a_scans_warning_stands_in_amber_on_its_alignment_picture(placed: Placed
         for warnings in (["Look here."], [])
     )
     assert with_warning > without > 0
+
+
+def test_the_alignments_figures_stand_beside_what_is_asked_of_them(
+    placed: PlacedScan, tmp_path: Path
+) -> None:
+    """A figure without its limit cannot be judged at a glance."""
+    raw = " ".join(about_alignment(placed.alignment, ""))
+    assert re.search(r"\(Dice\): 0\.9\d, of at least 0\.90\. .* surfaces: \d\.\d mm, of at most 3\.6", raw)
+    path = saved(tmp_path / "aligned", StoredVolume(placed.hu, 1, 0, GRID_AFFINE))
+    as_it_is = " ".join(about_alignment(place_on_grid(read_volume(path)).alignment, ""))
+    assert re.search(r"has the skull: \d+%, in aligned heads at least 90%", as_it_is)
 
 
 def amber(picture: bytes) -> int:
