@@ -151,9 +151,10 @@ def _quality(alignment: Alignment) -> str:
     """Say the figures that tell most, beside what is asked of them; the report has all of them."""
     figures = alignment.quality or {}
     if alignment.applied:
+        dice, apart_mm = figures["dice"], figures["surface_rms_mm"]
         return (
-            f"Overlap with the template's brain (Dice): {figures['dice']:.2f}, of at least {LEAST_DICE:.2f}. "
-            f"Distance of their surfaces: {figures['surface_rms_mm']:.1f} mm, of at most {MOST_RMS_MM:.1f}."
+            f"Overlap with the template's brain (Dice): {dice:.2f}, accepted from {LEAST_DICE:.2f}. "
+            f"Distance of their surfaces: {apart_mm:.1f} mm, accepted up to {MOST_RMS_MM:.1f}."
         )
     return (
         f"Bone where the grid has the skull: {figures['skull_share']:.0%}, in aligned heads at least "

@@ -202,7 +202,9 @@ def test_the_alignments_figures_stand_beside_what_is_asked_of_them(
 ) -> None:
     """A figure without its limit cannot be judged at a glance."""
     raw = " ".join(about_alignment(placed.alignment, ""))
-    assert re.search(r"\(Dice\): 0\.9\d, of at least 0\.90\. .* surfaces: \d\.\d mm, of at most 3\.6", raw)
+    assert re.search(
+        r"\(Dice\): 0\.9\d, accepted from 0\.90\. .* surfaces: \d\.\d mm, accepted up to 3\.6", raw
+    )
     path = saved(tmp_path / "aligned", StoredVolume(placed.hu, 1, 0, GRID_AFFINE))
     as_it_is = " ".join(about_alignment(place_on_grid(read_volume(path)).alignment, ""))
     assert re.search(r"has the skull: \d+%, in aligned heads at least 90%", as_it_is)
