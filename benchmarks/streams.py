@@ -20,7 +20,6 @@ import json
 import math
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -35,6 +34,7 @@ from typing import Any
 
 import redis
 
+from corestream.up.ports import free_ports
 from corestream.up.redis_server import command as redis_command
 from corestream.up.redis_server import find_server
 from pipeline.events import ScanUploaded
@@ -102,7 +102,7 @@ class Bench:
 
     def __init__(self, peer: Peer, folder: Path) -> None:
         self.peer = peer
-        port = free_port()
+        port = free_ports()
         self.url = f"redis://127.0.0.1:{port}/0"
         command = redis_command(find_server(), folder, folder / "redis.sock")
         # Not every peer can use a socket that is a file.
@@ -155,14 +155,6 @@ class Bench:
     def started(self, count: int) -> bool:
         """Return whether so many starts were told."""
         return int(self.client.llen(STARTED)) >= count
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:
