@@ -172,8 +172,9 @@ def _hounsfield_units(
     stored: npt.NDArray[Any], slope: float, intercept: float
 ) -> tuple[Floats, tuple[str, ...]]:
     """Return voxels as finite Hounsfield units, and in words what was changed."""
-    hu: Floats = stored if stored.dtype == np.float32 else np.empty(stored.shape, np.float32, order="F")
-    if hu is not stored or (slope, intercept) != (1, 0):
+    in_place = stored.itemsize == np.dtype(np.float32).itemsize  # no second large array then
+    hu: Floats = stored.view(np.float32) if in_place else np.empty(stored.shape, np.float32, order="F")
+    if stored.dtype != np.float32 or (slope, intercept) != (1, 0):
         with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is no finite number below
             for k in range(hu.shape[2]):  # slice by slice: float64 of all voxels would be large
                 hu[:, :, k] = stored[:, :, k] * slope + intercept
