@@ -160,7 +160,7 @@ def _giancardo2020(path: Path) -> Model:
             note=(
                 "The network's makers do not state the unit of this number; their paper speaks of the "
                 "infarct core in millilitres. The error is that of their validation (mean squared error "
-                "109.79)."
+                "109.79); on other scans it may be larger."
             ),
         ),
         saliency_floor=GIANCARDO2020_FLOOR,
