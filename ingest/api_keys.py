@@ -17,6 +17,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from ingest.uploads import headers
 from pipeline.clock import Instant, now
 from pipeline.errors import CorestreamError
 from pipeline.files import write_whole
@@ -136,9 +137,9 @@ def required(keys: ApiKeys) -> Middleware:
 
 def _submits(request: web.Request) -> bool:
     """Tell whether a request is one of the ways to submit over HTTP, the page with the form included."""
-    if request.path == "/" or request.path.startswith("/api/uploads"):
-        return request.method != "OPTIONS"
-    return request.path == "/api/jobs"
+    if request.path.startswith("/api/uploads"):
+        return headers.method(request) != "OPTIONS"
+    return request.path in {"/", "/api/jobs"}
 
 
 def _check(request: web.Request, keys: ApiKeys) -> str:

@@ -274,7 +274,7 @@ class Uploads:
 
 def _by_method(handlers: Mapping[str, _Handler]) -> _Handler:
     async def handle(request: web.Request) -> web.Response:
-        method = request.headers.get("X-HTTP-Method-Override", request.method).upper()
+        method = headers.method(request)
         if method not in handlers:
             raise HTTPMethodNotAllowed(method, handlers)
         if method != "OPTIONS":

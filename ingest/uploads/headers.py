@@ -34,6 +34,11 @@ class Checksum:
     digest: bytes
 
 
+def method(request: web.Request) -> str:
+    """Return the method that a request stands for: some proxies let neither PATCH nor DELETE through."""
+    return request.headers.get("X-HTTP-Method-Override", request.method).upper()
+
+
 def require_version(request: web.Request) -> None:
     """Check that the client speaks this version of tus.
 

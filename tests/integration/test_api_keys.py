@@ -74,6 +74,17 @@ async def test_nobody_submits_without_a_key(server: TestServer, keys: ApiKeys) -
                     assert answer.headers["WWW-Authenticate"].startswith("Basic ")
 
 
+async def test_no_method_leads_past_the_key(server: TestServer) -> None:
+    """What speaks tus may be asked by anybody; a request that is to be read as another is that other."""
+    announce = {"Tus-Resumable": "1.0.0", "Upload-Length": "3"}
+    async with ClientSession() as http:
+        url = server.make_url("/api/uploads")
+        async with http.options(url) as answer:
+            assert answer.status == 204
+        async with http.options(url, headers=announce | {"X-HTTP-Method-Override": "POST"}) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (401, "api-key-missing")
+
+
 async def test_whoever_has_a_key_submits_and_the_link_needs_none(server: TestServer, keys: ApiKeys) -> None:
     """By header or as the password that a browser asks for; the job's link works for whom it is mailed to."""
     key = keys.add("clinic")
