@@ -96,7 +96,7 @@ def join_slices(uploads: Sequence[Upload]) -> list[Upload]:
         size_bytes=sum(upload.size_bytes for upload in slices),
         first_byte_at=min(upload.first_byte_at for upload in slices),
     )
-    return [upload for upload in uploads if upload not in slices] + [series]
+    return [*(upload for upload in uploads if not upload.is_slice), series]
 
 
 @dataclass
