@@ -191,7 +191,7 @@ async def pour(
     size = 0
     held = bytearray()
     writing: asyncio.Future[None] | None = None
-    with path.open("a+b", buffering=0) as file:
+    with path.open("a+b") as file:  # buffered: a bare write may take less than it is given, and not say so
         writeback = Writeback(file.fileno(), file.tell())
 
         def write(chunk: bytearray, end: int) -> None:
@@ -199,6 +199,7 @@ async def pour(
             if digest is not None:
                 digest.update(chunk)
             file.write(chunk)
+            file.flush()
             if os.pread(file.fileno(), len(GZIP_MAGIC), 0) != GZIP_MAGIC:  # else it is not what will be kept
                 writeback.reached(file.tell())
 

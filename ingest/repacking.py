@@ -71,7 +71,7 @@ def repack(file: BinaryIO, layout: Layout, target: Path, *, max_bytes: int) -> b
         ProblemError: The file is not whole, or its content too large.
         OSError: The disk refuses.
     """
-    with target.open("xb", buffering=0) as kept:
+    with target.open("xb") as kept:  # buffered: a bare write may take less than it is given, and not say so
         if (cut := _find_cut(file, layout)) is not None:
             with _content(file, cut.content_bytes, max_bytes) as source:
                 if _keep_blocks(source, file, layout, kept, cut):
