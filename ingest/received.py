@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from ingest.dicom.archive import MAX_ENTRIES
+from ingest.locks import held
 from ingest.source import GZIP_MAGIC
 from ingest.writeback import Writeback
 from pipeline.ids import new_id
 from pipeline.storage import Storage
 from pipeline.web.problems import ProblemError
+
+_Sent = TypeVar("_Sent")
 
 _CHUNK_BYTES = 256 * 1024
 """What one upload holds in memory; hundreds of slow clients are held at once."""
@@ -131,18 +135,24 @@ class Tally:
 
 @contextmanager
 def temporary_parts(storage: Storage) -> Iterator[Callable[[], Path]]:
-    """Give names for files in `incoming/`, and remove all that is left of them at the end."""
+    """Give names for files in `incoming/`, and remove all that is left of them at the end.
+
+    While the lock of their common id is held somebody is at work on them, however long ago one was written:
+    the first file of a form waits for the last.
+    """
+    batch = new_id()
     given: list[Path] = []
 
     def new_part() -> Path:
-        given.append(storage.part_path(new_id()))
+        given.append(storage.part_path(f"{batch}.{len(given)}"))
         return given[-1]
 
-    try:
-        yield new_part
-    finally:
-        for part in given:
-            part.unlink(missing_ok=True)
+    with held(storage.lock_path(batch)):
+        try:
+            yield new_part
+        finally:
+            for part in given:
+                part.unlink(missing_ok=True)
 
 
 class Digest:

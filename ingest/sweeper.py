@@ -25,7 +25,7 @@ from pipeline.streams import RedisError
 log = structlog.get_logger()
 
 _ABANDONED_AFTER_S = 3600.0
-"""No form is silent for an hour, and no acceptance takes one. Resumable uploads know their own time."""
+"""Resumable uploads know their own time."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +109,15 @@ class Sweeper:
             log.info("sweep.removed_abandoned", kind="resumable upload")
         for part in _older(incoming.glob("*.part")):
             if not self.storage.upload_path(part.stem).exists():
-                part.unlink(missing_ok=True)
-                log.info("sweep.removed_abandoned", kind="upload")
+                with suppress(HeldError), held(self._lock_of(part)):
+                    part.unlink(missing_ok=True)
+                    log.info("sweep.removed_abandoned", kind="upload")
         for unfinished in _older(incoming.glob(".*")):  # a write_whole that died
             unfinished.unlink(missing_ok=True)
         for folder in _older(incoming.glob("*.dicom")):
-            shutil.rmtree(folder, ignore_errors=True)
-            log.info("sweep.removed_abandoned", kind="series")
+            with suppress(HeldError), held(self._lock_of(folder)):
+                shutil.rmtree(folder, ignore_errors=True)
+                log.info("sweep.removed_abandoned", kind="series")
         for lock in _older(incoming.glob("*.lock")):
             with suppress(HeldError), held(lock):  # which removes it at the end
                 pass
@@ -124,6 +126,10 @@ class Sweeper:
                 if not (job / "job.json").exists():  # else it was submitted again meanwhile
                     shutil.rmtree(job, ignore_errors=True)
                     log.info("sweep.removed_abandoned", kind="job")
+
+    def _lock_of(self, path: Path) -> Path:
+        """Return the lock that is held while somebody is at work on a file in `incoming/`."""
+        return self.storage.lock_path(path.name.partition(".")[0])
 
 
 def _older(paths: Iterable[Path]) -> list[Path]:

@@ -1,9 +1,9 @@
 """What lies where under DATA_DIR, and how it gets there whole.
 
-    incoming/<upload_id>.part             not yet accepted
+    incoming/<upload_id>.part             not yet accepted; <id>.<n>.part for those of one request
     incoming/<upload_id>.json             what the sender of a resumable upload said of it
-    incoming/<upload_id>.dicom/           a DICOM series on its way to a NIfTI volume
-    incoming/<id>.lock                    somebody is at work on the job or upload
+    incoming/<id>.<n>.dicom/              a DICOM series on its way to a NIfTI volume
+    incoming/<id>.lock                    somebody is at work on the job, upload or request
     jobs/<job_id>/job.json                the submission
     jobs/<job_id>/mail.json               the receipt of its e-mail
     jobs/<job_id>/<scan_id>/scan.nii.gz   the volume as accepted; scan.nii where it came uncompressed

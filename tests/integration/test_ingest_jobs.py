@@ -24,11 +24,13 @@ from pipeline.jobs import Jobs
 from pipeline.keys import PROCESSORS
 from pipeline.storage import JobRecord
 from pipeline.streams import connect
+from tests.support.nifti_files import compressed, good
 from tests.support.redis_server import RedisServer
 from tests.support.results import DEMO, REFUSAL, accepted_job, publish_result
 from tests.support.waiting import eventually
 
 SWEEP_EVERY_S = 0.05
+LONG_AGO_S = 7200.0
 
 
 @pytest.fixture
@@ -59,6 +61,50 @@ async def http(server: TestServer) -> AsyncIterator[ClientSession]:
     """A client of the service."""
     async with ClientSession(server.make_url("/")) as session:
         yield session
+
+
+async def swept(settings: IngestSettings) -> None:
+    """Wait until a sweep has begun and removed what was abandoned."""
+    abandoned = settings.storage.part_path("abandoned")
+    abandoned.touch()
+    os.utime(abandoned, (time.time() - LONG_AGO_S,) * 2)
+
+    async def is_gone() -> bool:
+        return not abandoned.exists()
+
+    await eventually(is_gone, within_s=5)
+
+
+async def test_a_form_may_take_longer_than_anything_abandoned_stays(
+    server: TestServer, settings: IngestSettings
+) -> None:
+    """Its first scan was written two hours ago, the second is still coming over a slow line."""
+    scan = compressed(good())
+    first, second = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n' + scan + b"\r\n"
+        for _ in range(2)
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        f"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: {2 * len(first) + 7}\r\n"
+        "Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode()
+        + first
+        + second[:1000]
+    )
+
+    async def second_has_begun() -> bool:
+        return len(list(settings.storage.incoming.glob("*.part"))) == 2
+
+    await eventually(second_has_begun, within_s=5)
+    for path in settings.storage.incoming.iterdir():
+        os.utime(path, (time.time() - LONG_AGO_S,) * 2)
+    await swept(settings)
+    await swept(settings)
+    writer.write(second[1000:] + b"--b--\r\n")
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    assert answer.startswith(b"HTTP/1.1 202")
+    writer.close()
+    assert list(settings.storage.incoming.iterdir()) == []
 
 
 def token(settings: IngestSettings, job: JobRecord) -> str:
