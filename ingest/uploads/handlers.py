@@ -179,7 +179,7 @@ class Uploads:
             upload = self._store.read(upload_id)
             if offset != upload.offset_bytes:
                 raise _wrong_offset(upload, offset)
-            upload = await self._receive(request, self._with_length(request, upload))
+            upload = await self._receive(request, await self._with_length(request, upload))
         return web.Response(status=204, headers=_state(upload))
 
     @described(
@@ -199,7 +199,7 @@ class Uploads:
             self._store.remove(upload_id)
         return web.Response(status=204)
 
-    def _with_length(self, request: web.Request, upload: StoredUpload) -> StoredUpload:
+    async def _with_length(self, request: web.Request, upload: StoredUpload) -> StoredUpload:
         """Take in a length that was not known at first."""
         length = headers.read_integer(request, "Upload-Length")
         if length is None or length == upload.length_bytes:
@@ -210,7 +210,7 @@ class Uploads:
             )
         if length > self._limits.max_upload_bytes:
             raise too_large(self._limits.max_upload_bytes)
-        self._store.set_length(upload, length)
+        await asyncio.to_thread(self._store.set_length, upload, length)
         return self._store.read(upload.upload_id)
 
     async def _receive(self, request: web.Request, upload: StoredUpload) -> StoredUpload:
