@@ -13,7 +13,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from ingest.addresses import MAX_EMAIL_BYTES, email_invalid, read_address
 from ingest.door import read_head
-from ingest.received import Digest, Limits, Received, Tally, Upload, join_slices, pour, too_large
+from ingest.received import (
+    Digest,
+    Limits,
+    Received,
+    Tally,
+    Upload,
+    join_slices,
+    pour,
+    promptly,
+    too_large,
+)
 from ingest.sniff import is_dicom
 from pipeline.clock import now
 from pipeline.storage import Storage
@@ -45,13 +55,13 @@ async def read_form(
     email: str | None = None
     with _malformed_is_a_problem():
         reader = await request.multipart()
-        while (part := await reader.next()) is not None:
+        while (part := await promptly(reader.next())) is not None:
             match part:
                 case BodyPartReader(name="file"):
                     upload = await _receive(part, new_part(), storage, limits)
+                    tally.add(upload)
                     if upload.size_bytes or part.filename:  # a form sent without a file has an empty part
                         uploads.append(upload)
-                        tally.add(upload)
                 case BodyPartReader(name="email"):
                     email = await _read_email(part)
                 case _:
@@ -88,7 +98,7 @@ async def _pieces(part: BodyPartReader) -> AsyncIterator[bytes]:
 
 async def _read_email(part: BodyPartReader) -> str | None:
     text = bytearray()
-    while piece := await part.read_chunk():
+    while piece := await promptly(part.read_chunk()):
         text += piece
         if len(text) > MAX_EMAIL_BYTES:
             raise email_invalid(f"more than {MAX_EMAIL_BYTES} bytes")

@@ -214,7 +214,7 @@ async def pour(
                 writeback.reached(file.tell())
 
         try:
-            while piece := await _next(pieces):
+            while piece := await promptly(anext(pieces, b"")):
                 size += len(piece)
                 held += piece
                 if len(held) >= _CHUNK_BYTES:
@@ -230,10 +230,15 @@ async def pour(
     return size
 
 
-async def _next(pieces: AsyncIterator[bytes]) -> bytes:
+async def promptly(coming: Awaitable[_Sent]) -> _Sent:
+    """Wait for what a sender is about to send.
+
+    Raises:
+        ProblemError: Its sender has fallen silent.
+    """
     try:
         async with asyncio.timeout(_LONGEST_PAUSE_S):
-            return await anext(pieces, b"")
+            return await coming
     except TimeoutError as error:
         raise ProblemError(
             status=408,

@@ -14,7 +14,7 @@ from ingest.documents import Accepted, AcceptedScan, json_response
 from ingest.form import MAX_FORM_OVERHEAD_BYTES, read_form
 from ingest.intake import Intake
 from ingest.rates import Rates
-from ingest.received import Received, temporary_parts, too_large
+from ingest.received import Received, promptly, temporary_parts, too_large
 from ingest.settings import IngestSettings
 from ingest.uploads.joining import Joining
 from pipeline.storage import JobRecord, Storage
@@ -108,7 +108,7 @@ class Submissions:
     async def _uploads(self, request: web.Request, key: str | None) -> JobRecord:
         await expectation.go_on(request)
         try:
-            document = UploadsDocument.model_validate_json(await request.read())
+            document = UploadsDocument.model_validate_json(await promptly(request.read()))
         except ValidationError as error:
             raise _not_uploads(error) from error
         ids = tuple(address.rstrip("/").rpartition("/")[2] for address in document.uploads)

@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 from yarl import URL
 
+from ingest import received
 from ingest.app import build
 from ingest.settings import IngestSettings
 from pipeline.events import ScanUploaded, parse_event
@@ -218,7 +219,8 @@ async def test_a_form_with_a_chosen_file_is_accepted_by_curl(
     assert len(await queued(settings)) == 1
 
 
-REFUSED: dict[str, tuple[Callable[[], FormData], dict[str, int], int, str]] = {
+EMPTY_PART = b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n\r\n'
+REFUSED: dict[str, tuple[Callable[[], FormData | bytes], dict[str, int], int, str]] = {
     "an address without a file": (
         lambda: FormData({"email": "a"}, default_to_multipart=True),
         {},
@@ -237,6 +239,12 @@ REFUSED: dict[str, tuple[Callable[[], FormData], dict[str, int], int, str]] = {
     "more scans than one beside loose slices": (
         lambda: form(*map(as_bytes, series()), good()),
         {"max_files_per_job": 1},
+        422,
+        "too-many-files",
+    ),
+    "more parts without a file than files are accepted": (
+        lambda: b"".join([EMPTY_PART] * 6) + b"--b--\r\n",
+        {},
         422,
         "too-many-files",
     ),
@@ -270,14 +278,16 @@ async def test_of_a_refused_submission_nothing_is_left(
     serve: Serve,
     http: ClientSession,
     settings: IngestSettings,
-    build_form: Callable[[], FormData],
+    build_form: Callable[[], FormData | bytes],
     limits: dict[str, int],
     status: int,
     code: str,
 ) -> None:
     """A refusal is a problem document; neither disk nor stream know of the submission afterwards."""
     server = await serve(**limits)
-    async with http.post(server.make_url("/api/jobs"), data=build_form()) as answer:
+    data = build_form()
+    headers = {"Content-Type": "multipart/form-data; boundary=b"} if isinstance(data, bytes) else {}
+    async with http.post(server.make_url("/api/jobs"), data=data, headers=headers) as answer:
         assert answer.content_type == "application/problem+json"
         problem = await answer.json()
     assert (answer.status, problem["status"], problem["code"]) == (status, status, code)
@@ -365,6 +375,38 @@ async def test_of_an_upload_that_breaks_off_nothing_is_left(
     await eventually(is_gone, within_s=5)
     await server.close()
     assert "Traceback" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("content_type", "begun"),
+    [
+        ("multipart/form-data; boundary=b", b""),
+        ("multipart/form-data; boundary=b", EMPTY_PART + b"--b\r\n"),
+        ("multipart/form-data; boundary=b", b'--b\r\nContent-Disposition: form-data; name="email"\r\n\r\na@'),
+        ("application/json", b'{"uploads": ["'),
+    ],
+    ids=["before a form", "between its parts", "within the address", "within a document"],
+)
+async def test_a_sender_that_falls_silent_is_shown_out(
+    serve: Serve,
+    settings: IngestSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    content_type: str,
+    begun: bytes,
+) -> None:
+    """Wherever it does: nobody holds a connection and files for ever."""
+    monkeypatch.setattr(received, "_LONGEST_PAUSE_S", 0.3)
+    server = await serve()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(
+        "POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9000\r\n"
+        f"Content-Type: {content_type}\r\n\r\n".encode()
+        + begun
+    )
+    answer = await asyncio.wait_for(reader.readuntil(b"upload-stalled"), 5)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert kept_files(settings) == []
+    writer.close()
 
 
 async def test_while_redis_is_away_a_submission_is_refused_before_it_is_read(
