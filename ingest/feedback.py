@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ingest.access import Access
 from ingest.documents import json_response
+from ingest.fields import read_fields
+from ingest.received import promptly
 from pipeline.clock import now
 from pipeline.feedback import MAX_NOTE_CHARACTERS, VERDICTS, Feedback, FeedbackFolder, Verdict
 from pipeline.settings import PipelineSettings
@@ -100,9 +102,8 @@ class FeedbackDesk:
 async def _read(request: web.Request) -> _Given:
     try:
         if request.content_type == _JSON:
-            return _Given.model_validate_json(await request.read())
-        form = await request.post()
-        return _Given.model_validate({name: form.getone(name) for name in form})
+            return _Given.model_validate_json(await promptly(request.read()))
+        return _Given.model_validate(await read_fields(request))
     except ValidationError as error:
         wrong = ", ".join(sorted({str(e["loc"][0]) for e in error.errors() if e["loc"]}))
         raise ProblemError(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from aiohttp import BodyPartReader, MultipartReader, web
-from aiohttp.client_exceptions import ClientError
-from aiohttp.http_exceptions import HttpProcessingError
 
 from ingest.addresses import MAX_EMAIL_BYTES, email_invalid, read_address
 from ingest.door import read_head
+from ingest.fields import malformed_is_a_problem
 from ingest.received import (
     Digest,
     Limits,
@@ -53,7 +51,7 @@ async def read_form(
     uploads: list[Upload] = []
     tally = Tally(limits)
     email: str | None = None
-    with _malformed_is_a_problem():
+    with malformed_is_a_problem():
         reader = await request.multipart()
         while (part := await promptly(reader.next())) is not None:
             match part:
@@ -106,24 +104,6 @@ async def _read_email(part: BodyPartReader) -> str | None:
         return read_address(text.decode())
     except UnicodeDecodeError as error:
         raise email_invalid("bytes that are not UTF-8 text") from error
-
-
-@contextmanager
-def _malformed_is_a_problem() -> Iterator[None]:
-    """Turn what aiohttp raises over a body that is cut off or no form into words."""
-    gone = (
-        ConnectionResetError,
-    )  # a sender that broke off: nobody reads the answer, and it is no fault here
-    try:
-        yield
-    except (ValueError, AssertionError, RuntimeError, ClientError, HttpProcessingError, *gone) as error:
-        raise ProblemError(
-            status=400,
-            code="form-malformed",
-            title="Form malformed or cut off",
-            detail=f"Expected a whole multipart/form-data body, received another ({type(error).__name__}). "
-            "Nothing was kept: submit again.",
-        ) from error
 
 
 def _unknown_part(part: BodyPartReader | MultipartReader) -> ProblemError:

@@ -32,7 +32,7 @@ from pipeline.web.problems import ProblemError
 
 log = structlog.get_logger()
 
-_POSITION = re.compile(r"\d{1,15}-\d{1,10}")
+_POSITION = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
 _COME_BACK_MS = 2000
 _LINE_MOVES_S = 5.0
 """How often places in line are looked up anew: they change by what happens to other jobs."""

@@ -94,7 +94,7 @@ class Admin:
         """
         expected, sender = self.require_on(), self._proxies.sender(request)
         self._throttle.require(sender)
-        if not hmac.compare_digest(expected.encode(), sent.encode(errors="surrogateescape")):
+        if not hmac.compare_digest(expected.encode(), sent.encode(errors="surrogatepass")):
             self._throttle.failed(sender)
             raise ProblemError(
                 status=403,
@@ -131,7 +131,7 @@ class Admin:
         """
         site = request.headers.get("Sec-Fetch-Site")
         if site is None:  # browsers send it over https and to this machine alone
-            host = urlsplit(request.headers.get("Origin", "")).netloc
+            host = request.headers.get("Origin", "").partition("://")[2]
             own = host in {request.host, self._public_host}
         else:
             own = site == "same-origin"

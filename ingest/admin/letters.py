@@ -23,7 +23,9 @@ log = structlog.get_logger()
 
 MAX_LISTED = 1000
 _DEFAULT_LISTED = 100
-_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+"""Redis takes numbers of 64 bits, and calls a larger one an error."""
+_LIMIT = re.compile(r"[1-9][0-9]{0,3}")
 
 
 class LetterList(BaseModel):
@@ -190,7 +192,7 @@ class Letters:
 
 def _limit(request: web.Request) -> int:
     text = request.query.get("limit", str(_DEFAULT_LISTED))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_LISTED:
+    if not _LIMIT.fullmatch(text) or int(text) > MAX_LISTED:
         raise ProblemError(
             status=422,
             code="limit-invalid",

@@ -13,6 +13,7 @@ from ingest.admin.access import COOKIE, Admin, bearer
 from ingest.admin.letters import Letters
 from ingest.admin.numbers import Monitor, Numbers
 from ingest.documents import json_response
+from ingest.fields import read_fields
 from pipeline.clock import to_text
 from pipeline.ledger import SPANS
 from pipeline.letters import letter_document
@@ -78,9 +79,9 @@ class MonitorPage:
     async def post_login(self, request: web.Request) -> web.Response:
         """`POST /monitor/login`: a session for the right token."""
         self.admin.require_own_origin(request)
-        form = await request.post()
+        form = await read_fields(request)
         try:
-            self.admin.check_token(request, str(form.get("token", "")))
+            self.admin.check_token(request, form.get("token", ""))
         except ProblemError as problem:
             log.warning("admin.refused", code=problem.code)
             answer = render(request, "monitor_login.html", status=problem.status, problem=problem)

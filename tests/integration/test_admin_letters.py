@@ -74,7 +74,10 @@ async def test_what_cannot_be_retried_is_said(system: System) -> None:
     system.storage.delete_job(submitted["job_id"])
     async with system.http.post(f"/api/dead/{letter['dead_id']}/retry", headers=BEARER) as answer:
         assert (answer.status, (await answer.json())["code"]) == (410, "job-gone")
-    for limit in ("0", "1001", "-1", "many"):
+    for unknown in ("1-0", f"{'9' * 20}-0", f"1-{'9' * 20}", "0"):
+        async with system.http.get(f"/api/dead/{unknown}", headers=BEARER) as answer:
+            assert (answer.status, (await answer.json())["code"]) == (404, "letter-unknown")
+    for limit in ("0", "1001", "-1", "many", "00000000100000", "²"):
         async with system.http.get("/api/dead", params={"limit": limit}, headers=BEARER) as answer:
             assert (answer.status, (await answer.json())["code"]) == (422, "limit-invalid")
     await ensure_group(system.client, system.keys.scans, PROCESSORS)

@@ -95,9 +95,10 @@ async def test_a_position_that_is_none_is_refused_and_a_job_that_is_gone_ends_th
     submitted = await system.submit()
     token = submitted["status_url"].partition("token=")[2]
     url = f"/api/jobs/{submitted['job_id']}/events"
-    async with system.http.get(url, params={"token": token, "from": "$"}) as answer:
-        assert answer.status == 400
-        assert (await answer.json())["code"] == "position-invalid"
+    for position in ("$", "1", "\u0661-\u0660"):
+        async with system.http.get(url, params={"token": token, "from": position}) as answer:
+            assert answer.status == 400
+            assert (await answer.json())["code"] == "position-invalid"
     async with system.http.get(url) as answer:
         assert answer.status == 401
     system.storage.delete_job(submitted["job_id"])
