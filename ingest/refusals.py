@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.web.problems import ProblemError
 
 
-def invalid(code: str, title: str, expected: str, received: str, advice: str) -> ProblemError:
+def file_invalid(code: str, title: str, expected: str, received: str, advice: str) -> ProblemError:
     """Return the refusal of a file that is what it should be, but not as it should be."""
     return ProblemError(
         status=422, code=code, title=title, detail=f"Expected {expected}, received {received}. {advice}"
@@ -26,7 +26,7 @@ def inflated_too_large(limit_bytes: int) -> ProblemError:
 
 def scan_incomplete(expected: str, received: str) -> ProblemError:
     """Return the refusal of a file that ends too soon."""
-    return invalid(
+    return file_invalid(
         "scan-incomplete",
         "Scan incomplete",
         expected,

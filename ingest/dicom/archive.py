@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from ingest.refusals import invalid
+from ingest.refusals import file_invalid
 from ingest.sniff import SNIFF_BYTES, is_archive, is_dicom
 from pipeline.web.problems import ProblemError
 
@@ -97,7 +97,7 @@ def _keep(content: IO[bytes], path: Path) -> bool:
 
 
 def _damaged() -> ProblemError:
-    return invalid(
+    return file_invalid(
         "archive-damaged",
         "Archive damaged",
         "an intact ZIP archive",
@@ -107,7 +107,7 @@ def _damaged() -> ProblemError:
 
 
 def _unsafe(received: str) -> ProblemError:
-    return invalid(
+    return file_invalid(
         "archive-unsafe",
         "Archive not accepted",
         "a ZIP archive with the files of one DICOM series and nothing else",

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ingest.refusals import invalid
+from ingest.refusals import file_invalid
 from pipeline.web.problems import ProblemError
 
 log = structlog.get_logger()
@@ -111,7 +111,7 @@ def _ask(request: Request) -> Reply:
 
 
 def _unreadable() -> ProblemError:
-    return invalid(
+    return file_invalid(
         "dicom-unreadable",
         "DICOM not readable",
         "DICOM files that are read within the service's limits of time and memory",

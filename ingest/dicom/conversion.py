@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.dicom.series import Series
-from ingest.refusals import invalid
+from ingest.refusals import file_invalid
 from pipeline.web.problems import ProblemError
 
 _OPTIONS = (
@@ -97,7 +97,7 @@ def _readings(series: Series) -> list[NDArray[np.float64]]:
 
 
 def _not_decoded(series: Series) -> ProblemError:
-    return invalid(
+    return file_invalid(
         "dicom-not-converted",
         "Series not converted",
         "CT images, uncompressed or as RLE, JPEG, JPEG-LS or JPEG 2000",

@@ -12,7 +12,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
-from ingest.refusals import invalid
+from ingest.refusals import file_invalid
 from pipeline.web.problems import ProblemError
 
 _TAGS = (
@@ -148,7 +148,7 @@ _ADVICE = {
 
 def _no_slices(others: Counter[tuple[str, str]]) -> ProblemError:
     if not others:
-        return invalid(
+        return file_invalid(
             "dicom-none",
             "No DICOM files",
             "an archive with the files of one DICOM CT series",
@@ -156,4 +156,4 @@ def _no_slices(others: Counter[tuple[str, str]]) -> ProblemError:
             "Pack the series' files themselves; a NIfTI scan is submitted as it is, not in an archive.",
         )
     (code, received), _ = others.most_common(1)[0]
-    return invalid(code, "Not a CT series", "the slices of a CT series", received, _ADVICE[code])
+    return file_invalid(code, "Not a CT series", "the slices of a CT series", received, _ADVICE[code])

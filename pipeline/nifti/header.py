@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 
 from pipeline.nifti.orientation import Header, Orientation, read_orientation
-from pipeline.nifti.refusals import invalid, times
+from pipeline.nifti.refusals import nifti_invalid, times
 
 NIFTI1_BYTES = 352
 """A NIfTI-1 header with the four bytes that announce extensions."""
@@ -112,7 +112,7 @@ def _dtype(header: Header) -> np.dtype[Any]:
     if code not in _REAL_DATATYPES:
         known = nib.nifti1.data_type_codes
         name = known.label[code] if code in known.code else "unknown"
-        raise invalid(
+        raise nifti_invalid(
             "datatype-unsupported",
             "Voxel type not supported",
             "one whole or real number a voxel, up to 64 bits",
@@ -131,7 +131,7 @@ def _shape(header: Header) -> tuple[int, int, int]:
     count = int(header["dim"][0])
     lengths = [int(length) for length in header["dim"][1 : 1 + count]] if 1 <= count <= 7 else []  # noqa: PLR2004 - NIfTI's
     if not lengths or min(lengths) < 1:
-        raise invalid(
+        raise nifti_invalid(
             "dimensions-invalid",
             "Dimensions impossible",
             "1 to 7 axes of at least one entry each",
@@ -146,7 +146,7 @@ def _shape(header: Header) -> tuple[int, int, int]:
             for n, length in enumerate(lengths, start=1)
             if n > _SPACE_AXES and length > 1
         ]
-        raise invalid(
+        raise nifti_invalid(
             "not-a-volume",
             "Not one volume",
             "one 3-D volume",
@@ -159,7 +159,7 @@ def _shape(header: Header) -> tuple[int, int, int]:
 def _offset(header: Header, least: int) -> int:
     offset = float(header["vox_offset"])
     if not (math.isfinite(offset) and least <= offset <= _MOST_OFFSET_BYTES and offset.is_integer()):
-        raise invalid(
+        raise nifti_invalid(
             "voxel-offset-invalid",
             "Position of the voxels impossible",
             f"vox_offset from {least} to {_MOST_OFFSET_BYTES}",
@@ -175,7 +175,7 @@ def _scaling(header: Header) -> tuple[float, float]:
     if not (slope and math.isfinite(slope)):
         return 1.0, 0.0
     if not math.isfinite(intercept):
-        raise invalid(
+        raise nifti_invalid(
             "scaling-invalid",
             "Scaling impossible",
             "a finite scl_inter beside scl_slope",

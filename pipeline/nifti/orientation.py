@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import ScanRefusedError
-from pipeline.nifti.refusals import invalid
+from pipeline.nifti.refusals import nifti_invalid
 
 Header: TypeAlias = nib.Nifti1Header
 """nibabel's NIfTI-2 header is a subclass of its NIfTI-1 header."""
@@ -42,7 +42,7 @@ def read_orientation(header: Header) -> Orientation:
     sform = _sform(header) if header["sform_code"] > 0 else None
     qform = _qform(header) if header["qform_code"] > 0 else None
     if sform is not None and qform is not None and not _same_sides(sform, qform):
-        raise invalid(
+        raise nifti_invalid(
             "orientation-contradictory",
             "Left and right contradictory",
             "sform and qform to agree about left and right",
@@ -53,7 +53,7 @@ def read_orientation(header: Header) -> Orientation:
         return Orientation(sform, int(header["sform_code"]))
     if qform is not None:
         return Orientation(qform, int(header["qform_code"]))
-    raise invalid(
+    raise nifti_invalid(
         "orientation-unknown",
         "Orientation unknown",
         "sform_code or qform_code above 0",
@@ -98,7 +98,7 @@ def _is_singular(affine: NDArray[np.float64]) -> bool:
 
 
 def _orientation_invalid(form: str, received: str) -> ScanRefusedError:
-    return invalid(
+    return nifti_invalid(
         "orientation-invalid",
         "Orientation matrix invalid",
         f"a finite, invertible {form}",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pipeline.errors import ScanRefusedError
 
 
-def invalid(code: str, title: str, expected: str, received: str, advice: str) -> ScanRefusedError:
+def nifti_invalid(code: str, title: str, expected: str, received: str, advice: str) -> ScanRefusedError:
     """Return the refusal of a file that is what it should be, but not as it should be."""
     return ScanRefusedError(
         code=code, title=title, detail=f"Expected {expected}, received {received}. {advice}"

@@ -9,13 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("corestream", "ingest", "notifier", "pipeline", "processor", "viewer")
+TAKE_A_CODE = {"file_invalid", "nifti_invalid"}
 
 
 def codes_in(tree: ast.AST) -> Iterator[str]:
-    """Yield every literal error code: `code="…"` of a call, and the first argument of `invalid(…)`."""
+    """Yield every literal error code: `code="…"` of a call, and what those in `TAKE_A_CODE` take first."""
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         named = [keyword.value for keyword in call.keywords if keyword.arg == "code"]
-        if isinstance(call.func, ast.Name) and call.func.id == "invalid":
+        if isinstance(call.func, ast.Name) and call.func.id in TAKE_A_CODE:
             named += call.args[:1]
         yield from (n.value for n in named if isinstance(n, ast.Constant) and isinstance(n.value, str))
 
