@@ -17,7 +17,7 @@ from pipeline.web.sender import Proxies
 
 _MINUTE_S = 60.0
 _MANY = 10_000
-"""Buckets; beyond them those that are full again are forgotten."""
+"""Buckets; beyond them that of whoever has been silent longest is forgotten."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Rates:
     per_minute: int
     proxies: Proxies
     _buckets: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
-    """By address: tokens, and when they were counted (monotonic seconds)."""
+    """By address, latest last: tokens, and when they were counted (monotonic seconds)."""
 
     def require(self, request: web.Request) -> None:
         """Take a token of the sender's bucket.
@@ -52,10 +52,9 @@ class Rates:
                 f"address, received more. Go on in {wait_s} s.",
                 headers={"Retry-After": str(wait_s)},
             )
+        self._buckets.pop(address, None)
         if len(self._buckets) >= _MANY:
-            self._buckets = {
-                a: b for a, b in self._buckets.items() if self._tokens(a, at_s) < self.per_minute
-            }
+            del self._buckets[next(iter(self._buckets))]
         self._buckets[address] = (tokens - 1, at_s)
 
     def _tokens(self, address: str, at_s: float) -> float:
