@@ -124,9 +124,9 @@ class Deletion:
         for path in self._files(job):
             with suppress(FileNotFoundError):  # a result that is being written comes and goes
                 files.append(self._describe(path))
-        self.storage.delete_job(job.job_id)
         for path in FeedbackFolder(self.storage.feedback).files(job.job_id):
-            path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)  # first: it is out of reach when the job is gone
+        self.storage.delete_job(job.job_id)
         return Receipt(job_id=job.job_id, deleted_at=now(), files=tuple(files))
 
     def _files(self, job: JobRecord) -> list[Path]:

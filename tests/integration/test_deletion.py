@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.storage import Storage
 from tests.support.system import ADDRESS, WITHIN_S, System, running_system
 from tests.support.waiting import eventually
 
@@ -52,6 +54,28 @@ async def test_the_receipt_names_every_file_and_nothing_is_left(system: System) 
     async with system.http.get(f"/api/jobs/{job_id}", params=query(submitted)) as answer:
         assert answer.status == 410
         assert (await answer.json())["code"] == "job-gone"
+
+
+async def test_a_deletion_that_dies_leaves_no_feedback_that_nobody_can_delete(
+    system: System, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the job is gone no link leads to what a reader said of it."""
+    submitted = await system.submit()
+    await system.until_idle()
+    url = f"/api/jobs/{submitted['job_id']}"
+    judge = f"{url}/scans/{submitted['scans'][0]['scan_id']}/feedback"
+    async with system.http.post(judge, params=query(submitted), json={"verdict": "unsure"}) as answer:
+        assert answer.status == 200
+    delete_job = Storage.delete_job
+
+    def delete_and_die(storage: Storage, job_id: str) -> None:
+        delete_job(storage, job_id)
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr(Storage, "delete_job", delete_and_die)
+    async with system.http.delete(url, params=query(submitted)) as answer:
+        assert answer.status == 500
+    assert list(system.storage.feedback.iterdir()) == []
 
 
 async def test_a_running_scan_of_a_deleted_job_ends_quietly(system: System) -> None:
