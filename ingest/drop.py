@@ -32,6 +32,7 @@ from ingest.intake import Intake
 from ingest.received import Received, Tally, Upload, join_slices, too_large
 from ingest.sniff import is_dicom
 from pipeline.settings import PipelineSettings
+from pipeline.storage import JobRecord
 from pipeline.web.problems import ProblemError
 
 log = structlog.get_logger()
@@ -122,7 +123,7 @@ class DropFolder:
 
     async def _submit(self, entry: Path, signature: _Signature) -> None:
         try:
-            record = await self.intake.submit(_key(signature), lambda _earlier: self._received(entry))
+            record = await self.intake.submit(_key(signature), lambda earlier: self._received(entry, earlier))
         except ProblemError as problem:
             if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR or problem.code == "submission-under-way":
                 log.warning("drop.waits", code=problem.code)
@@ -144,9 +145,10 @@ class DropFolder:
             self._move(entry, _DONE, f"Follow it at {links.page}\nResult: {links.result}")
 
     @asynccontextmanager
-    async def _received(self, entry: Path) -> AsyncIterator[Received]:
+    async def _received(self, entry: Path, earlier: JobRecord | None) -> AsyncIterator[Received]:
         loop = asyncio.get_running_loop()
-        email = await asyncio.to_thread(_read_side_car, entry)
+        # What was accepted before a restart may have lost its side-car to `done/` already.
+        email = earlier.email if earlier else await asyncio.to_thread(_read_side_car, entry)
         tally = Tally(self.intake.limits)
         uploads = []
         for path in _files(entry):

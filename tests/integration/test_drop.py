@@ -134,6 +134,38 @@ async def test_a_restart_in_the_middle_submits_nothing_twice(
     assert first.job_id in words
 
 
+async def test_a_restart_after_the_side_car_was_moved_is_no_other_submission(
+    settings: IngestSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between its two moves: the scan still belongs to the job that was made with the address."""
+    assert settings.drop_dir is not None
+
+    def move_the_side_car(drop: DropFolder, entry: Path, where: str, _words: str) -> None:
+        side_car = entry.with_name(f"{entry.name}.json")
+        if side_car.exists():
+            side_car.rename(drop.folder / where / side_car.name)
+
+    side_car = settings.drop_dir / "scan.nii.json"
+    with monkeypatch.context() as dying:
+        dying.setattr(DropFolder, "_move", move_the_side_car)
+        server = TestServer(build(settings))
+        await server.start_server()
+        side_car.write_text(json.dumps({"email": "a@example.org"}))
+        (settings.drop_dir / "scan.nii").write_bytes(good())
+
+        async def is_moved() -> bool:
+            return not side_car.exists()
+
+        await eventually(is_moved, within_s=30)
+        await server.close()
+    server = TestServer(build(settings))
+    await server.start_server()
+    await moved(settings.drop_dir, "done", "scan.nii")
+    await server.close()
+    (record,) = jobs(settings)
+    assert record.email == "a@example.org"
+
+
 async def test_while_redis_is_away_a_file_waits(
     folder: Path, settings: IngestSettings, redis_server: RedisServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
