@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -106,9 +107,19 @@ def _disk(storage: Storage, min_free_bytes: int) -> Check:
     return check
 
 
+def _allow_open_files() -> None:
+    """Take all the open files that the system grants: shells and systemd begin with 1,024 of them.
+
+    Every connection is one, and so is every slice of a series while its job is made.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def main() -> None:
     """Run the upload service from the environment until it is told to stop."""
     try:
+        _allow_open_files()
         settings = load(IngestSettings)
         logging.configure("ingest", settings.log_format)
         app = build(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import re
+import resource
 import socket
 import subprocess
 import sys
@@ -19,18 +20,29 @@ import pytest
 from aiohttp import ClientSession, ClientTimeout, FormData
 
 from tests.support.bad_scans import REFUSALS
-from tests.support.dicom_files import archive_of, series, zipped
+from tests.support.dicom_files import archive_of, as_bytes, series, zipped
 from tests.support.nifti_files import compressed, good, nifti, voxels
+from tests.support.tus import upload
 
 MIB = 1024**2
 LARGE_BYTES = 200 * MIB
 START_TIMEOUT_S = 30.0
+FEW_FILES = 200
 
 
 def environment(**settings: str) -> dict[str, str]:
     """Return this process's environment with none of the project's variables but these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CORESTREAM_")}
     return kept | {f"CORESTREAM_{name}": value for name, value in settings.items()}
+
+
+@pytest.fixture
+def few_files() -> Iterator[None]:
+    """Let this process, and those it starts, have few files open unless they ask for more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (FEW_FILES, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.fixture
@@ -47,6 +59,7 @@ def service(tmp_path: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[b
                 REDIS_URL=redis_url,
                 DATA_DIR=str(tmp_path / "data"),
                 INGEST_PORT=str(port),
+                PUBLIC_URL=f"http://127.0.0.1:{port}",
             ),
             stdout=log,
             stderr=log,
@@ -160,6 +173,20 @@ async def test_damaged_files_are_answered(
             statuses[status] += 1
     assert set(statuses) <= {202, 413, 415, 422}, statuses
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+@pytest.mark.usefixtures("few_files")
+async def test_a_series_has_more_slices_than_a_shell_lets_files_be_open(
+    service: tuple[subprocess.Popen[bytes], str],
+) -> None:
+    """Its uploads are all held while the job is made, and thin slices are more than 1,024."""
+    _, url = service
+    async with ClientSession() as http:
+        addresses = [
+            await upload(http, f"{url}/api/uploads", as_bytes(image)) for image in series(FEW_FILES + 50)
+        ]
+        async with http.post(f"{url}/api/jobs", json={"uploads": addresses}) as answer:
+            assert answer.status == 202, await answer.text()
 
 
 @pytest.mark.parametrize(
