@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from playwright.async_api import Browser
 
+from tests.support.browser import running_browser
 from tests.support.redis_server import RedisServer, running_redis
 
 
@@ -20,6 +22,13 @@ def plain_tracebacks() -> Iterator[None]:
     )
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A Chromium of the test's own."""
+    async with running_browser() as running:
+        yield running
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser
 
 from pipeline.storage import JobRecord
 from tests.support.axe import findings
-from tests.support.browser import running_browser, visit
+from tests.support.browser import visit
 from tests.support.nifti_files import compressed, good
 from tests.support.results import REFUSAL, accepted_job, publish_result
 from tests.support.system import ADDRESS, ADMIN, System, running_system
@@ -22,13 +21,6 @@ MOST_BYTES = 60_000
 WEIGH = """() => performance.getEntriesByType("resource").concat(performance.getEntriesByType("navigation"))
     .filter(({ name, initiatorType }) => !name.includes("/files/") && initiatorType !== "fetch")
     .reduce((total, { transferSize }) => total + transferSize, 0)"""
-
-
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Chromium."""
-    async with running_browser() as running:
-        yield running
 
 
 @pytest.fixture

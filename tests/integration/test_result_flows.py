@@ -7,21 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser
 
 from corestream.up.ports import free_ports
 from pipeline.feedback import FeedbackFolder
-from tests.support.browser import running_browser, visit
+from tests.support.browser import visit
 from tests.support.system import ADDRESS, System, running_system
 from tests.support.viewing import running_viewer
-
-
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Chromium."""
-    async with running_browser() as running:
-        yield running
 
 
 @pytest.fixture
