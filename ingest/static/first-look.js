@@ -18,7 +18,7 @@ export async function firstLook(file, maxBytes) {
   throw new Error("This is neither a NIfTI volume (.nii, .nii.gz) nor DICOM (files, folder or zip). Nothing was sent.");
 }
 
-export async function firstBytes(file) {
+async function firstBytes(file) {
   return new Uint8Array(await file.slice(0, HEAD_BYTES).arrayBuffer());
 }
 

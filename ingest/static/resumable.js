@@ -1,18 +1,29 @@
 // One file sent by tus, resumable after a lost line or a reload. No name leaves the browser, and none is kept
-// in it: an upload is found again by size, time of change and a hash of the first bytes.
+// in it: an upload is found again by size, time of change and a hash of some bytes. Volumes of one geometry begin
+// alike, and files unpacked together are of one time: so the bytes in the middle count as well as the first.
 
-import { firstBytes } from "./first-look.js";
 import { localStorage } from "./storage.js";
 
 /* global tus */
 const CHUNK_BYTES = 16 * 1024 ** 2;
 const PREFIX = "corestream-upload:";
+const SAMPLE_BYTES = 64 * 1024;
+const TOO_MANY_REQUESTS = 429; // a folder of thin slices begins more uploads in a minute than an address may
 const RETRY_MS = [0, 1000, 2000, 5000, 10000, 20000, 30000];
 
+const LOST = "The connection is lost; trying again. What has arrived is kept.";
+const SLOWER = "The service takes no more at once; going on in a moment.";
+
 async function fingerprint(file) {
+  const middle = Math.floor(file.size / 2);
+  const hashes = await Promise.all([0, middle].map((start) => hashed(file.slice(start, start + SAMPLE_BYTES))));
+  return [file.size, file.lastModified, ...hashes].join("-");
+}
+
+async function hashed(part) {
   let hash = 0x811c9dc5; // FNV-1a: crypto.subtle is there on secure origins only
-  for (const byte of await firstBytes(file)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
-  return `${file.size}-${file.lastModified}-${hash.toString(16)}`;
+  for (const byte of new Uint8Array(await part.arrayBuffer())) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0;
+  return hash.toString(16);
 }
 
 /** What tus-js-client asks of a storage of addresses; it holds no more than the address and the size. */
@@ -32,7 +43,7 @@ const urlStorage = {
 /**
  * Prepare to send a file.
  * @param {File} file
- * @param {{progress: (bytes: number) => void, lost: () => void}} told of what happens
+ * @param {{progress: (bytes: number) => void, waits: (sentence: string) => void}} told of what happens
  * @returns {{send: () => Promise<string>, stop: () => void, forget: () => Promise<void>}}
  *   `send` resolves to the upload's address, or rejects with an Error with a sentence for the reader
  */
@@ -50,8 +61,8 @@ export function resumable(file, told) {
         onProgress: told.progress,
         onShouldRetry(error) {
           const status = error.originalResponse?.getStatus() ?? 0;
-          const again = status === 0 || status >= 500 || status === 409 || status === 423;
-          if (again) told.lost();
+          const again = status === 0 || status >= 500 || [409, 423, TOO_MANY_REQUESTS].includes(status);
+          if (again) told.waits(status === TOO_MANY_REQUESTS ? SLOWER : LOST);
           return again;
         },
         onError: (error) => reject(new Error(inWords(error))),

@@ -79,7 +79,7 @@ class Item {
             this.part("progress").value = done;
             this.say("sending", `${Math.floor((100 * done) / this.total)} % of ${size(this.total)}${left}`, { aloud: false });
           },
-          lost: () => this.say("sending", "The connection is lost; trying again. What has arrived is kept."),
+          waits: (sentence) => this.say("sending", sentence),
         });
         this.urls.push(await this.upload.send());
         before += file.size;
@@ -87,7 +87,9 @@ class Item {
       this.part("progress").value = this.total;
       this.say("sent", "Sent.");
     } catch (error) {
-      if (this.state !== "cancelled") this.say("failed", error.message);
+      if (this.state === "cancelled") return;
+      submitting = false; // who pressed Submit meant this one too: nothing is submitted without it unasked
+      this.say("failed", error.message);
     }
   }
 
@@ -99,6 +101,7 @@ class Item {
     this.row.remove();
     showForm();
     sendNext();
+    if (submitting) submit(); // it may have been the last that was waited for
     document.getElementById("choose").focus();
   }
 
