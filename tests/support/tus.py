@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import ClientSession
+
+from ingest.settings import IngestSettings
 
 VERSION = {"Tus-Resumable": "1.0.0"}
 CHUNK = {"Content-Type": "application/offset+octet-stream"}
@@ -56,3 +60,22 @@ async def upload(http: ClientSession, url: str, content: bytes) -> str:
     answer = await patch(http, address, 0, content)
     assert answer.status == 204, answer
     return address
+
+
+def incoming(settings: IngestSettings) -> list[Path]:
+    """Return what lies in the folder of uploads."""
+    return sorted((settings.data_dir / "incoming").iterdir())
+
+
+def part(settings: IngestSettings, address: str) -> Path:
+    """Return the file of an upload."""
+    return settings.storage.part_path(address.rpartition("/")[2])
+
+
+def code(answer: Answer) -> str:
+    """Return what a problem document calls the problem."""
+    assert answer.headers["Content-Type"] == "application/problem+json; charset=utf-8"
+    problem = json.loads(answer.body)
+    assert problem["status"] == answer.status
+    assert "Expected " in problem["detail"]
+    return str(problem["code"])

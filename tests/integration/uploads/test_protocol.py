@@ -1,21 +1,16 @@
-"""Resumable uploads over HTTP, against a real server and a real Redis."""
+"""tus as the upload service speaks it, over HTTP, against a real server and a real Redis."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import os
 import time
 from collections.abc import AsyncIterator
 from email.utils import parsedate_to_datetime
-from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
-from pydantic import SecretStr
 
 from ingest import received
 from ingest.app import build
@@ -24,69 +19,10 @@ from ingest.settings import IngestSettings
 from ingest.uploads import writers
 from ingest.uploads.store import LONGEST_SILENCE, UploadStore
 from pipeline.clock import now
-from pipeline.streams import connect
-from tests.support.nifti_files import compressed, good
-from tests.support.tus import Answer, checksum, create, patch, send, upload
+from tests.support.tus import checksum, code, create, incoming, part, patch, send
 from tests.support.waiting import eventually
 
 METADATA = "filename ZG9lX2phbmUubmlp,empty"
-
-
-@pytest.fixture
-def settings(tmp_path: Path, redis_url: str, unused_tcp_port: int) -> IngestSettings:
-    """Of a service that has its own Redis and folder, and knows its address."""
-    return IngestSettings(
-        secret_key=SecretStr("s" * 64),
-        redis_url=redis_url,
-        data_dir=tmp_path / "data",
-        public_url=f"http://127.0.0.1:{unused_tcp_port}",
-        ingest_port=unused_tcp_port,
-    )
-
-
-@pytest.fixture
-async def url(settings: IngestSettings) -> AsyncIterator[str]:
-    """Where uploads go; sweeps come ten times a second."""
-    server = TestServer(build(settings, sweep_every_s=0.1), port=settings.ingest_port)
-    await server.start_server()
-    yield f"{settings.public_url}/api/uploads"
-    await server.close()
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[ClientSession]:
-    """A client."""
-    async with ClientSession() as session:
-        yield session
-
-
-def incoming(settings: IngestSettings) -> list[Path]:
-    """Return what lies in the folder of uploads."""
-    return sorted((settings.data_dir / "incoming").iterdir())
-
-
-def part(settings: IngestSettings, address: str) -> Path:
-    """Return the file of an upload."""
-    return settings.storage.part_path(address.rpartition("/")[2])
-
-
-def code(answer: Answer) -> str:
-    """Return what a problem document calls the problem."""
-    assert answer.headers["Content-Type"] == "application/problem+json; charset=utf-8"
-    problem = json.loads(answer.body)
-    assert problem["status"] == answer.status
-    assert "Expected " in problem["detail"]
-    return str(problem["code"])
-
-
-async def submit(
-    http: ClientSession, url: str, *addresses: str, **members: str
-) -> tuple[int, dict[str, Any]]:
-    """Make a job of uploads."""
-    headers = {"Idempotency-Key": key} if (key := members.pop("key", "")) else {}
-    document = {"uploads": addresses, **members}
-    async with http.post(url.replace("uploads", "jobs"), json=document, headers=headers) as answer:
-        return answer.status, await answer.json(content_type=None)
 
 
 async def test_a_server_says_what_it_can(http: ClientSession, url: str) -> None:
@@ -379,123 +315,6 @@ async def test_a_browsers_upload_stays_on_the_origin_of_its_page(
     assert same.headers["Location"].startswith(f"http://{host}/api/uploads/")
     other = await send(http, "POST", url, Upload_Length="3", Host=host, Origin="https://elsewhere.example")
     assert other.headers["Location"].startswith(f"{url}/")
-
-
-async def test_uploads_become_one_job(http: ClientSession, url: str, settings: IngestSettings) -> None:
-    """Several uploads, one job, one address; the uploads are taken, and the reply can be had again."""
-    contents = [good(), compressed(good())]
-    addresses = [await upload(http, url, content) for content in contents]
-    status, reply = await submit(http, url, *addresses, email="a@example.org")
-    assert status == 202
-    record = settings.storage.read_job(reply["job_id"])
-    assert record.email == "a@example.org"
-    assert [scan.sha256 for scan in record.scans] == [hashlib.sha256(c).hexdigest() for c in contents]
-    assert incoming(settings) == []
-    assert (await send(http, "HEAD", addresses[0])).status == 404
-    ids = [address.rpartition("/")[2] for address in addresses]
-    assert await submit(http, url, *ids, email="a@example.org") == (202, reply)
-    status, problem = await submit(http, url, *addresses, email="b@example.org")
-    assert (status, problem["code"]) == (422, "idempotency-key-reused")
-    client = connect(settings.redis_url)
-    assert await client.xlen(settings.keys.scans) == 2
-    await client.aclose()
-
-
-async def test_a_key_names_a_submission_of_uploads(http: ClientSession, url: str) -> None:
-    """As it does one by a form; with other uploads under the same key something is mixed up."""
-    first, second = await upload(http, url, good()), await upload(http, url, good())
-    status, reply = await submit(http, url, first, key="k")
-    assert status == 202
-    assert await submit(http, url, first, key="k") == (202, reply)
-    status, problem = await submit(http, url, second, key="k")
-    assert (status, problem["code"]) == (422, "idempotency-key-reused")
-    assert (await send(http, "HEAD", second)).status == 200
-
-
-async def test_the_refused_among_uploads_are_named_and_removed_and_the_others_stay(
-    http: ClientSession, url: str, settings: IngestSettings
-) -> None:
-    """Nobody has to send a good scan again because of a bad one beside it."""
-    files = (b"words", good(), good()[:-1])
-    addresses = [await upload(http, url, content) for content in files]
-    status, problem = await submit(http, url, *addresses)
-    assert (status, problem["code"]) == (415, "not-nifti")
-    assert problem["detail"].startswith("File 1 of 3: ")
-    ids = [address.rpartition("/")[2] for address in addresses]
-    told = [(e["file"], e["uploads"], e["status"], e["code"]) for e in problem["errors"]]
-    assert told == [(1, [ids[0]], 415, "not-nifti"), (3, [ids[2]], 422, "scan-incomplete")]
-    assert [path.stem for path in incoming(settings)] == [ids[1]] * 2
-    assert (await submit(http, url, addresses[1]))[0] == 202
-    assert incoming(settings) == []
-
-
-@pytest.mark.parametrize(
-    ("document", "status", "name"),
-    [
-        ("{}", 422, "uploads-invalid"),
-        ('{"uploads": []}', 422, "uploads-invalid"),
-        ("[1", 422, "uploads-invalid"),
-        ('{"uploads": ["x"], "mail": "a"}', 422, "uploads-invalid"),
-        ('{"uploads": ["../../etc/passwd"]}', 404, "upload-unknown"),
-        (f'{{"uploads": ["{"0" * 32}"]}}', 404, "upload-unknown"),
-        (f'{{"uploads": ["{"0" * 400}"]}}', 404, "upload-unknown"),
-        ('{"uploads": ["a\\u0000"]}', 404, "upload-unknown"),
-        (f'{{"uploads": ["{"0" * 32}", "{"0" * 32}"]}}', 409, "upload-incomplete"),
-        (f'{{"uploads": ["{"0" * 32}"], "email": "jane"}}', 422, "email-invalid"),
-    ],
-)
-async def test_what_names_no_uploads_is_refused(
-    http: ClientSession, url: str, document: str, status: int, name: str
-) -> None:
-    """In words; a path among them reaches no disk."""
-    jobs = url.replace("uploads", "jobs")
-    async with http.post(jobs, data=document, headers={"Content-Type": "application/json"}) as answer:
-        assert (answer.status, (await answer.json())["code"]) == (status, name)
-
-
-async def test_an_upload_that_is_not_complete_makes_no_job(http: ClientSession, url: str) -> None:
-    """It can be completed, and then it does."""
-    address = await create(http, url, len(good()))
-    await patch(http, address, 0, good()[:1000])
-    status, problem = await submit(http, url, address)
-    assert (status, problem["code"]) == (409, "upload-incomplete")
-    await patch(http, address, 1000, good()[1000:])
-    assert (await submit(http, url, address))[0] == 202
-
-
-async def test_no_name_of_a_file_leaves_the_folder_of_uploads(
-    http: ClientSession, url: str, settings: IngestSettings, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A client may send one with its upload: it is given back to that client, and goes with the upload."""
-    address = await create(http, url, len(good()), Upload_Metadata=METADATA)
-    await patch(http, address, 0, good())
-    _, reply = await submit(http, url, address)
-    job = settings.storage.job_dir(reply["job_id"])
-    assert all(b"ZG9l" not in path.read_bytes() for path in job.rglob("*") if path.is_file())
-    out, err = capfd.readouterr()
-    assert "ZG9l" not in out + err
-    assert "doe" not in out + err
-    assert address.rpartition("/")[2] not in out + err
-
-
-async def test_an_address_that_begins_too_much_is_told_to_wait(
-    http: ClientSession, settings: IngestSettings
-) -> None:
-    """Uploads that are announced and submissions count alike; an upload that has begun goes on."""
-    server = TestServer(
-        build(settings.model_copy(update={"uploads_per_minute": 2})), port=settings.ingest_port
-    )
-    await server.start_server()
-    url = f"{settings.public_url}/api/uploads"
-    address = await create(http, url, 3)
-    await create(http, url, 3)
-    answer = await send(http, "POST", url, content=None, Upload_Length="3")
-    assert (answer.status, code(answer)) == (429, "too-many-requests")
-    assert int(answer.headers["Retry-After"]) == 30
-    assert (await patch(http, address, 0, b"abc")).status == 204
-    status, problem = await submit(http, url, address)
-    assert (status, problem["code"]) == (429, "too-many-requests")
-    await server.close()
 
 
 async def test_who_does_not_say_what_they_want_is_shown_out(settings: IngestSettings) -> None:

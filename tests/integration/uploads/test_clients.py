@@ -23,7 +23,7 @@ from tests.support.node import line, running_node
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MIB = 1024**2
 START_TIMEOUT_S = 60.0
 
