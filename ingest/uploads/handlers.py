@@ -23,7 +23,7 @@ from ingest.uploads.headers import Checksum
 from ingest.uploads.store import StoredUpload, UploadStore
 from ingest.uploads.writers import EvictedError, Writers
 from pipeline.storage import Storage
-from pipeline.web.openapi import Header, Operation, by_method, described
+from pipeline.web.openapi import Operation, by_method, described
 from pipeline.web.problems import ProblemError
 
 log = structlog.get_logger()
@@ -31,19 +31,6 @@ log = structlog.get_logger()
 ROUTE = "/api/uploads"
 _COPIES = 2
 """Of an upload lie on the disk at once: as received, and as a job keeps it."""
-
-_BYTES = "[0-9]{1,15}"
-_TUS = {"Tus-Resumable": Header("The version of tus.", required=True, pattern="^1\\.0\\.0$")}
-_CREATE = {
-    "Upload-Length": Header("Bytes of the whole file.", pattern=f"^{_BYTES}$"),
-    "Upload-Defer-Length": Header("`1` where the length is told later.", pattern="^1$"),
-    "Upload-Metadata": Header("Pairs of a key and a base64 value; nothing here reads them."),
-}
-_PATCH = {
-    "Upload-Offset": Header("Where these bytes begin.", required=True, pattern=f"^{_BYTES}$"),
-    "Upload-Length": Header("The length, where it was not told before.", pattern=f"^{_BYTES}$"),
-    "Upload-Checksum": Header("`sha1` or `sha256`, a space, and the base64 digest of these bytes."),
-}
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -107,7 +94,7 @@ class Uploads:
             tag="resumable uploads",
             answers={201: None},
             problems=(400, 401, 409, 412, 413, 415, 422, 429, 503, 507),
-            headers=_TUS | _CREATE,
+            headers=headers.TUS | headers.CREATE,
             body={headers.CONTENT_TYPE: None},
             access="API key",
         )
@@ -138,7 +125,7 @@ class Uploads:
             tag="resumable uploads",
             answers={200: None},
             problems=(400, 401, 404, 409, 410, 412, 423, 429),
-            headers=_TUS,
+            headers=headers.TUS,
             access="API key",
         )
     )
@@ -163,7 +150,7 @@ class Uploads:
             tag="resumable uploads",
             answers={204: None},
             problems=(400, 401, 404, 409, 410, 412, 423, 413, 415, 422, 429, 460, 507),
-            headers=_TUS | _PATCH,
+            headers=headers.TUS | headers.PATCH,
             body={headers.CONTENT_TYPE: None},
             access="API key",
         )
@@ -171,14 +158,12 @@ class Uploads:
     async def _patch(self, request: web.Request) -> web.Response:
         upload_id = request.match_info["upload_id"]
         headers.require_content_type(request)
-        offset = headers.read_integer(request, "Upload-Offset")
-        if offset is None:
-            raise headers.header_invalid("Upload-Offset", "none")
+        offset = headers.read_offset(request)
         self._store.read(upload_id)
         async with self._writers.alone(upload_id, request.content):
             upload = self._store.read(upload_id)
             if offset != upload.offset_bytes:
-                raise _wrong_offset(upload, offset)
+                raise headers.wrong_offset(upload.offset_bytes, offset)
             upload = await self._receive(request, await self._with_length(request, upload))
         return web.Response(status=204, headers=_state(upload))
 
@@ -188,7 +173,7 @@ class Uploads:
             tag="resumable uploads",
             answers={204: None},
             problems=(400, 401, 404, 409, 410, 412, 423, 429),
-            headers=_TUS,
+            headers=headers.TUS,
             access="API key",
         )
     )
@@ -232,7 +217,7 @@ class Uploads:
         def check(more_bytes: int) -> None:
             end = upload.offset_bytes + more_bytes
             if upload.length_bytes is not None and end > upload.length_bytes:
-                raise _beyond_length(upload.length_bytes)
+                raise headers.beyond_length(upload.length_bytes)
             if end > self._limits.max_upload_bytes:
                 raise too_large(self._limits.max_upload_bytes)
             self._limits.require_room(self._storage, 0)
@@ -259,7 +244,7 @@ class Uploads:
             chunk = new_part()
             await pour(_pieces(body), chunk, check, digest=digest)
             if not hmac.compare_digest(digest.digest(), checksum.digest):
-                raise _wrong_checksum()
+                raise headers.wrong_checksum()
             await asyncio.to_thread(self._store.append, upload, chunk)
 
     def _origin(self, request: web.Request) -> str:
@@ -316,34 +301,3 @@ def _state(upload: StoredUpload) -> dict[str, str]:
         "Upload-Offset": str(upload.offset_bytes),
         "Upload-Expires": format_datetime(upload.expires_at, usegmt=True),
     }
-
-
-def _wrong_offset(upload: StoredUpload, received: int) -> ProblemError:
-    return ProblemError(
-        status=409,
-        code="upload-offset",
-        title="Wrong offset",
-        detail=f"Expected Upload-Offset {upload.offset_bytes}, where the upload stands, received {received}. "
-        "Ask for the offset by HEAD, and go on from there.",
-        headers={"Upload-Offset": str(upload.offset_bytes)},
-    )
-
-
-def _beyond_length(length: int) -> ProblemError:
-    return ProblemError(
-        status=413,
-        code="upload-beyond-length",
-        title="More than announced",
-        detail=f"Expected an upload of {length:,} bytes, as its Upload-Length says, received more. "
-        "Nothing of this request was kept.",
-    )
-
-
-def _wrong_checksum() -> ProblemError:
-    return ProblemError(
-        status=460,  # of tus's own
-        code="upload-checksum",
-        title="Checksum mismatch",
-        detail="Expected bytes of the checksum that was sent with them, received others: they were damaged "
-        "on their way. Nothing of this request was kept; send it again.",
-    )

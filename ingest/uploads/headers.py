@@ -1,4 +1,4 @@
-"""The headers of tus, read and checked."""
+"""The headers of tus: read, checked, and answered where they do not fit what came."""
 
 from __future__ import annotations
 
@@ -9,12 +9,27 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from pipeline.web.openapi import Header
 from pipeline.web.problems import ProblemError
 
 VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,creation-defer-length,expiration,checksum,termination"
 CHECKSUM_ALGORITHMS = ("sha1", "sha256")
 CONTENT_TYPE = "application/offset+octet-stream"
+
+_BYTES = "[0-9]{1,15}"
+TUS = {"Tus-Resumable": Header("The version of tus.", required=True, pattern="^1\\.0\\.0$")}
+CREATE = {
+    "Upload-Length": Header("Bytes of the whole file.", pattern=f"^{_BYTES}$"),
+    "Upload-Defer-Length": Header("`1` where the length is told later.", pattern="^1$"),
+    "Upload-Metadata": Header("Pairs of a key and a base64 value; nothing here reads them."),
+}
+PATCH = {
+    "Upload-Offset": Header("Where these bytes begin.", required=True, pattern=f"^{_BYTES}$"),
+    "Upload-Length": Header("The length, where it was not told before.", pattern=f"^{_BYTES}$"),
+    "Upload-Checksum": Header("`sha1` or `sha256`, a space, and the base64 digest of these bytes."),
+}
+"""What a request of each kind brings, for the description of the interface."""
 
 _INTEGER = re.compile(r"0|[1-9][0-9]{0,15}")
 _METADATA_KEY = re.compile(r"[!-+\--~]+")
@@ -84,6 +99,18 @@ def read_integer(request: web.Request, name: str) -> int | None:
     return None if text is None else int(text)
 
 
+def read_offset(request: web.Request) -> int:
+    """Return where the bytes of a request begin in the file.
+
+    Raises:
+        ProblemError: It does not say.
+    """
+    offset = read_integer(request, "Upload-Offset")
+    if offset is None:
+        raise header_invalid("Upload-Offset", "none")
+    return offset
+
+
 def read_length(request: web.Request) -> int | None:
     """Return the length of an upload that is announced, None where it is to be told later.
 
@@ -137,6 +164,40 @@ def header_invalid(expected: str, received: str) -> ProblemError:
         code="upload-header-invalid",
         title="Header of the upload not valid",
         detail=f"Expected {expected}, received {received}. See https://tus.io/protocols/resumable-upload.",
+    )
+
+
+def wrong_offset(expected: int, received: int) -> ProblemError:
+    """Return the answer to bytes that do not begin where the upload ends."""
+    return ProblemError(
+        status=409,
+        code="upload-offset",
+        title="Wrong offset",
+        detail=f"Expected Upload-Offset {expected}, where the upload stands, received {received}. "
+        "Ask for the offset by HEAD, and go on from there.",
+        headers={"Upload-Offset": str(expected)},
+    )
+
+
+def beyond_length(length: int) -> ProblemError:
+    """Return the answer to more bytes than were announced."""
+    return ProblemError(
+        status=413,
+        code="upload-beyond-length",
+        title="More than announced",
+        detail=f"Expected an upload of {length:,} bytes, as its Upload-Length says, received more. "
+        "Nothing of this request was kept.",
+    )
+
+
+def wrong_checksum() -> ProblemError:
+    """Return the answer to bytes that were damaged on their way."""
+    return ProblemError(
+        status=460,  # of tus's own
+        code="upload-checksum",
+        title="Checksum mismatch",
+        detail="Expected bytes of the checksum that was sent with them, received others: they were damaged "
+        "on their way. Nothing of this request was kept; send it again.",
     )
 
 
