@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from ingest.dicom.archive import MAX_ENTRIES
 from ingest.locks import held
@@ -176,6 +176,27 @@ class Digest:
         return self._hash.digest()
 
 
+class _Appending:
+    """Appends to a file, in a thread, what `pour` gives it."""
+
+    def __init__(self, file: BinaryIO, check: Callable[[int], None], digest: Digest | None) -> None:
+        self._file = file
+        self._check = check
+        self._digest = digest
+        self._writeback = Writeback(file.fileno(), file.tell())
+
+    def write(self, chunk: bytearray, end: int) -> None:
+        """Append bytes, of which the last is the `end`th that came."""
+        self._check(end)
+        if self._digest is not None:
+            self._digest.update(chunk)
+        self._file.write(chunk)
+        self._file.flush()
+        # Of a compressed scan other bytes are kept than these.
+        if os.pread(self._file.fileno(), len(GZIP_MAGIC), 0) != GZIP_MAGIC:
+            self._writeback.reached(self._file.tell())
+
+
 async def pour(
     pieces: AsyncIterator[bytes],
     path: Path,
@@ -199,34 +220,24 @@ async def pour(
         OSError: The disk refuses.
     """
     size = 0
-    held = bytearray()
+    gathered = bytearray()
     writing: asyncio.Future[None] | None = None
     with path.open("a+b") as file:  # buffered: a bare write may take less than it is given, and not say so
-        writeback = Writeback(file.fileno(), file.tell())
-
-        def write(chunk: bytearray, end: int) -> None:
-            check(end)
-            if digest is not None:
-                digest.update(chunk)
-            file.write(chunk)
-            file.flush()
-            if os.pread(file.fileno(), len(GZIP_MAGIC), 0) != GZIP_MAGIC:  # else it is not what will be kept
-                writeback.reached(file.tell())
-
+        write = _Appending(file, check, digest).write
         try:
             while piece := await promptly(anext(pieces, b"")):
                 size += len(piece)
-                held += piece
-                if len(held) >= _CHUNK_BYTES:
+                gathered += piece
+                if len(gathered) >= _CHUNK_BYTES:
                     if writing is not None:
                         await writing
-                    writing = asyncio.ensure_future(asyncio.to_thread(write, held, size))
-                    held = bytearray()
+                    writing = asyncio.ensure_future(asyncio.to_thread(write, gathered, size))
+                    gathered = bytearray()
         finally:
             if writing is not None:
                 await writing
-            if held:
-                await asyncio.to_thread(write, held, size)
+            if gathered:
+                await asyncio.to_thread(write, gathered, size)
     return size
 
 
