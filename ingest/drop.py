@@ -16,7 +16,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -40,6 +40,8 @@ log = structlog.get_logger()
 SETTLED_AFTER_S = 5.0
 """Without a change a copy is taken to be complete; copying over a network pauses for a second or two."""
 _LOOK_EVERY_MS = 1000
+_AGAIN_AFTER_S = 5.0
+"""A folder that cannot be watched is tried anew: it may lie on another machine."""
 _DONE, _REFUSED = "done", "refused"
 _SIDE_CAR = ".json"
 
@@ -84,14 +86,24 @@ class DropFolder:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until told to stop; a submission that has begun is ended."""
-        watch = awatch(
-            self.folder, stop_event=stop, rust_timeout=_LOOK_EVERY_MS, yield_on_timeout=True, recursive=True
-        )
-        async for _ in watch:
+        while not stop.is_set():
             try:
-                await self.look(stop)
+                await asyncio.to_thread(self.create_folders)
+                await self._watch(stop)
+            except OSError as error:  # no traceback: it would say what a folder in it is called
+                log.warning("drop.not_watched", error=error.strerror or type(error).__name__)
             except Exception:  # the loop's edge: the next look may go well
                 log.exception("drop.failed")
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _AGAIN_AFTER_S)
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        changes = awatch(
+            self.folder, stop_event=stop, rust_timeout=_LOOK_EVERY_MS, yield_on_timeout=True, recursive=True
+        )
+        async with aclosing(changes):
+            async for _ in changes:
+                await self.look(stop)
 
     async def look(self, stop: asyncio.Event) -> None:
         """Submit what has settled."""

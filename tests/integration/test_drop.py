@@ -166,6 +166,35 @@ async def test_a_restart_after_the_side_car_was_moved_is_no_other_submission(
     assert record.email == "a@example.org"
 
 
+async def test_a_folder_that_was_taken_away_is_watched_again_when_it_is_back(
+    settings: IngestSettings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Before the start or later, as the folder of another machine is; the service goes on meanwhile."""
+    monkeypatch.setattr(drop, "_AGAIN_AFTER_S", 0.2)
+    assert settings.drop_dir is not None
+    elsewhere = settings.drop_dir.with_name("elsewhere")
+    app = build(settings)
+    settings.drop_dir.rename(elsewhere)
+    settings.drop_dir.touch()  # so that it cannot be made
+    async with TestServer(app):
+        for name in ("first.nii", "second.nii"):
+            said = ""
+
+            async def was_said() -> bool:
+                nonlocal said
+                said += capfd.readouterr().out
+                return "drop.not_watched" in said
+
+            await eventually(was_said, within_s=30)
+            assert "Traceback" not in said
+            settings.drop_dir.unlink()
+            elsewhere.rename(settings.drop_dir)
+            (settings.drop_dir / name).write_bytes(good())
+            await moved(settings.drop_dir, "done", name)
+            settings.drop_dir.rename(elsewhere)
+            settings.drop_dir.touch()
+
+
 async def test_while_redis_is_away_a_file_waits(
     folder: Path, settings: IngestSettings, redis_server: RedisServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
