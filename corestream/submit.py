@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Coroutine, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,7 +20,7 @@ from corestream.job_text import job_text, scan_line
 from corestream.up.data_folder import SECRET_FILE
 from pipeline.errors import JobNotFoundError
 from pipeline.links import Links, Tokens
-from pipeline.settings import INGEST_PORT
+from pipeline.settings import INGEST_PORT, PREFIX
 from pipeline.storage import Storage
 
 ServerOption = Annotated[
@@ -77,7 +78,6 @@ def status(
     data: Annotated[
         Path, typer.Option(envvar="CORESTREAM_DATA_DIR", help="Where its files and key are.")
     ] = Path("data"),
-    secret_key: Annotated[str | None, typer.Option(envvar="CORESTREAM_SECRET_KEY", hidden=True)] = None,
     *,
     as_json: JsonOption = False,
 ) -> None:
@@ -85,7 +85,7 @@ def status(
 
     Exit status: 0 open or done, 1 refused or a scan failed, 2 wrong arguments or no server.
     """
-    url = job if "://" in job else _sign(job, server, data, secret_key)
+    url = job if "://" in job else _sign(job, server, data)
     document = _run(_status(url), as_json=as_json, interrupted="Nothing was changed.")
     if as_json:
         print_json(document)
@@ -170,10 +170,11 @@ def _upload_progress() -> Progress:
     )
 
 
-def _sign(job_id: str, server: str, data: Path, key: str | None) -> str:
+def _sign(job_id: str, server: str, data: Path) -> str:
     """Return the status URL of a job whose files are at hand."""
     try:
         record = Storage(data).read_job(job_id)
+        key = os.environ.get(f"{PREFIX}SECRET_KEY")
         key = key or (data / SECRET_FILE).read_text(encoding="ascii").strip()
     except (JobNotFoundError, OSError):
         fail(
