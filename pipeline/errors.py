@@ -11,7 +11,7 @@ from functools import partial
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline.streams.errors import PermanentError, TransientError, UnavailableError
+from pipeline.streams import PermanentError, TransientError, UnavailableError
 
 
 class CorestreamError(Exception):

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pipeline.clock import Instant, now
 from pipeline.errors import CorestreamError, Failure
 from pipeline.ids import Id
-from pipeline.streams.errors import PermanentError
+from pipeline.streams import PermanentError
 
 SCHEMA: Literal["1"] = "1"
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import cast
 
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from pipeline.keys import Keys
+from pipeline.streams import Redis, RedisError
 
 log = structlog.get_logger()
 

@@ -2,8 +2,8 @@
 
 A job's state changes only inside Lua scripts, and those that end a scan or a mail run in the same step as
 the acknowledgement of the stream entry (`Effect`). So nothing is counted twice, whatever is delivered
-twice, and `job.finished` is published exactly once for each end: when
-the last scan ends, and again when a scan that was retried by hand does.
+twice, and `job.finished` is published exactly once for each end: when the last scan ends, and again when a
+scan that was retried by hand does.
 
 The hash of a job (all fields are readable with `redis-cli HGETALL`):
 
@@ -26,14 +26,12 @@ from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
-from redis.asyncio import Redis
-
 from pipeline import job_scripts
 from pipeline.clock import now, to_text
 from pipeline.events import Event, JobFinished, ScanFailed, ScanProcessed, ScanUploaded
 from pipeline.keys import NOTIFIERS, PROCESSORS, Keys
 from pipeline.storage import JobRecord, Storage
-from pipeline.streams import Effect, StreamStats, read_stats
+from pipeline.streams import Effect, Redis, StreamStats, read_stats
 
 ScanStateName = Literal["waiting", "detecting", "done", "failed"]
 MailState = Literal["none", "pending", "sent", "failed"]

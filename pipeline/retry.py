@@ -10,8 +10,7 @@ from pipeline.errors import CorestreamError, JobNotFoundError
 from pipeline.events import Event, JobFinished, ScanUploaded, UnknownEventError, parse_event
 from pipeline.jobs import Jobs
 from pipeline.storage import JobRecord, Storage
-from pipeline.streams import DeadLetter, DeadLetters, Effect, RetryRefusedError
-from pipeline.streams.dead import PUT_BACK
+from pipeline.streams import PUT_BACK, DeadLetter, DeadLetters, Effect, RetryRefusedError
 
 _REFUSALS = {
     "done": "Expected a scan without a result, but this one has its result by now. Drop the letter.",

@@ -80,7 +80,7 @@ from pipeline.streams.client import (
     why_unavailable,
 )
 from pipeline.streams.consumer import Consumer
-from pipeline.streams.dead import DeadLetter, DeadLetters
+from pipeline.streams.dead import PUT_BACK, DeadLetter, DeadLetters
 from pipeline.streams.delivery import Delivery, Reason, Source
 from pipeline.streams.effect import Effect
 from pipeline.streams.errors import PermanentError, RetryRefusedError, TransientError, UnavailableError
@@ -91,6 +91,7 @@ from pipeline.streams.publisher import ensure_group, publish
 from pipeline.streams.stats import StreamStats, read_stats
 
 __all__ = [
+    "PUT_BACK",
     "Consumer",
     "DeadLetter",
     "DeadLetters",
