@@ -59,9 +59,12 @@ class Consumer:
         lease_ms: How long an entry may go without renewal before others claim it; also the longest back-off.
         max_deliveries: Starts after which an entry is dead-lettered, however they ended.
         grace_s: How long running handlers may go on after a stop.
-        name: Unique in the group; made from host, process id and random digits by default.
         log_fields: Names of entry fields that identify it in every line logged during its delivery.
         observers: Are told of each delivery and of its end, for metrics.
+
+    Attributes:
+        name: Its own in the group, and of no other process before or after: what is pending under it is known
+            to be this consumer's.
     """
 
     def __init__(  # noqa: PLR0913 (keyword-only, and each is a decision of its own)
@@ -77,11 +80,10 @@ class Consumer:
         lease_ms: int = 15_000,
         max_deliveries: int = 3,
         grace_s: float = 20.0,
-        name: str | None = None,
         log_fields: tuple[str, ...] = (),
         observers: tuple[Observer, ...] = (),
     ) -> None:
-        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
         self._scripts = Scripts(client)
         self._stream = stream
         self._group = group
