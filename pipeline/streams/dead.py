@@ -94,7 +94,8 @@ class DeadLetters:
     async def show(self, dead_id: str) -> DeadLetter | None:
         """Return one dead letter, or None if there is none of that id."""
         found: Any = await self._client.xrange(self._stream, dead_id, dead_id)
-        return _read(*found[0]) if found else None
+        # Redis takes an id without its second part for all that begin so.
+        return _read(*found[0]) if found and found[0][0] == dead_id else None
 
     async def retry(self, dead_id: str, effect: Effect = PUT_BACK) -> str | None:
         """Put an entry back where it came from, as a new entry with a fresh count and its history.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import structlog
@@ -17,7 +18,7 @@ from pipeline.streams import (
     Reason,
     UnavailableError,
 )
-from tests.support.stream_bench import GROUP, SLACK_S, STREAM, Bench
+from tests.support.stream_bench import DEAD, GROUP, SLACK_S, STREAM, Bench
 from tests.support.waiting import eventually
 
 
@@ -288,3 +289,18 @@ async def test_a_dead_letter_is_retried_or_dropped_once(stream_bench: Bench) -> 
     assert await stream_bench.dead.show(oldest.dead_id) == oldest
     assert [await stream_bench.dead.drop(oldest.dead_id) for _ in range(2)] == [True, False]
     assert await stream_bench.dead.show(oldest.dead_id) is None
+
+
+async def test_a_dead_letter_is_known_by_its_whole_id(stream_bench: Bench) -> None:
+    """Redis takes `5` for any `5-N` when it looks and for `5-0` when it deletes: a retry would double it."""
+    await stream_bench.add(**{"raise": "permanent"})
+    async with stream_bench.consuming(stream_bench.consumer()):
+        await stream_bench.until_empty()
+    found: Any = await stream_bench.client.xrange(DEAD)
+    ((_, stored),) = found
+    await stream_bench.client.delete(DEAD)
+    await stream_bench.client.xadd(DEAD, stored, id="5-1")
+    assert await stream_bench.dead.show("5") is None
+    assert await stream_bench.dead.retry("5") is None
+    stats = await stream_bench.stats()
+    assert (stats.length, stats.dead) == (0, 1)
