@@ -39,6 +39,8 @@ A handler that raises `TransientError` (or anything unforeseen) is tried again a
     DeadLetters                    dead.py         what was given up: list, show, retry, drop
     Delivered, Ended               observation.py  the canonical log line, and what metrics attach to
     read_stats                     stats.py        the numbers to watch and to scale by
+    read_pending, read_server      inspection.py   which entries run where, and how the server is
+    Presence                       presence.py     who lives
                                    backoff.py      how long to wait before trying again
 
 What holds, each with one test that carries the number (`tests/integration`):

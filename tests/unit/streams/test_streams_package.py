@@ -42,6 +42,12 @@ def test_the_package_can_be_lifted_out() -> None:
     assert {name.split(".")[0] for name in others} - sys.stdlib_module_names == {"redis", "structlog"}
 
 
+def test_every_module_is_introduced() -> None:
+    """The package's docstring says what each of its files is for; who lifts it out reads that first."""
+    introduced = re.findall(r" (\w+\.py) {2,}\S", pipeline.streams.__doc__ or "")
+    assert sorted(introduced) == sorted(path.name for path in PACKAGE.glob("[!_]*.py"))
+
+
 def test_every_rule_has_one_test_that_carries_its_number() -> None:
     """The package's docstring lists what holds; who reads a line finds its proof by its number."""
     listed = [
