@@ -24,7 +24,7 @@ from pipeline.metrics import InstallationMetrics
 from pipeline.service import exit_for
 from pipeline.settings import load
 from pipeline.storage import Storage
-from pipeline.streams import ensure_group, wait_until_ready, warn_unless_durable
+from pipeline.streams import ensure_group, warn_unless_durable
 from pipeline.web.app import build_app, run
 from pipeline.web.health import Check
 
@@ -70,8 +70,7 @@ async def _background(parts: Parts, sweep_every_s: float, _app: web.Application)
         await ensure_group(client, keys.results, NOTIFIERS)
 
     async def check_durability(stop: asyncio.Event) -> None:
-        await wait_until_ready(client, stop)
-        await warn_unless_durable(client)
+        await warn_unless_durable(client, stop)
 
     sweeper = Sweeper(
         parts.storage, parts.jobs, parts.uploads, parts.settings.audit, ensure_groups, sweep_every_s

@@ -33,8 +33,6 @@ from pipeline.streams import (
     Reason,
     TransientError,
     connect,
-    wait_until_ready,
-    warn_unless_durable,
     why_unavailable,
 )
 from pipeline.web.health import listening
@@ -212,8 +210,6 @@ async def serve(settings: NotifierSettings, stop: asyncio.Event) -> None:
             checks={"redis": partial(why_unavailable, client)},
             registry=registry,
         ):
-            await wait_until_ready(client, stop)
-            await warn_unless_durable(client)
             presence = Presence(client, settings.keys.workers)
             async with presence.announced(f"notifier:{consumer.name}", settings.lease_ms):
                 await consumer.run(stop)

@@ -20,8 +20,6 @@ from pipeline.streams import (
     Consumer,
     Presence,
     connect,
-    wait_until_ready,
-    warn_unless_durable,
     why_unavailable,
 )
 from pipeline.web.health import Check, listening
@@ -78,8 +76,6 @@ async def serve(settings: ProcessorSettings, stop: asyncio.Event, detection: Det
                 return
             await _offer_sample(settings.storage)
             loaded.set()
-            await wait_until_ready(client, stop)
-            await warn_unless_durable(client)
             took_s = round(time.perf_counter() - started, 1)
             log.info("processor.ready", model=settings.model, took_s=took_s)
             presence = Presence(client, settings.keys.workers)

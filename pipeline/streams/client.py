@@ -24,7 +24,7 @@ SOCKET_TIMEOUT_S = 5.0
 PING_TIMEOUT_S = 2.0
 """Whoever asks whether a service is ready wants to know soon."""
 MAX_CONNECTIONS = 1000
-"""A pool refuses beyond this; redis-py's 100 is too few for one blocked reader a browser."""
+"""A pool refuses beyond this; redis-py's own 100 can be fewer than the requests that are answered at once."""
 
 _UNABLE = (
     "LOADING",
@@ -81,21 +81,15 @@ async def wait_until_ready(client: Redis, stop: asyncio.Event) -> None:
     A flag ends it and not a cancellation, which redis-py can swallow while it connects.
     """
     backoff = Backoff()
-    while not stop.is_set():
-        try:
-            await client.ping()
-        except (RedisError, OSError) as error:
-            delay_s = backoff.next()
-            log.warning("stream.unavailable", error=str(error), retry_in_s=round(delay_s, 3))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), delay_s)
-        else:
-            return
+    while not stop.is_set() and await why_unavailable(client):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), backoff.next())
 
 
-async def warn_unless_durable(client: Redis) -> None:
-    """Log what in the server's configuration can lose events."""
-    for warning in await durability_warnings(client):
+async def warn_unless_durable(client: Redis, stop: asyncio.Event) -> None:
+    """Log what in the server's configuration can lose events, as soon as it answers, unless `stop` is set."""
+    await wait_until_ready(client, stop)
+    for warning in await durability_warnings(client) if not stop.is_set() else ():
         log.warning("redis.not_durable", warning=warning)
 
 
@@ -104,7 +98,7 @@ async def durability_warnings(client: Redis) -> list[str]:
     try:
         memory = await client.info("memory")
         persistence = await client.info("persistence")
-    except RedisError as error:
+    except (RedisError, OSError) as error:
         return [f"Whether Redis keeps its data could not be checked: INFO failed ({error})."]
     warnings = []
     policy = memory.get("maxmemory_policy", "unknown")

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from pipeline.streams.backoff import Backoff, delay_s
-from pipeline.streams.client import is_unavailable
+from pipeline.streams.client import is_unavailable, warn_unless_durable
 from pipeline.streams.delivery import Delivery, Reason
 from pipeline.streams.effect import Effect
 from pipeline.streams.errors import LeaseLostError, PermanentError, TransientError, UnavailableError
@@ -84,6 +84,7 @@ class Consumer:
         observers: tuple[Observer, ...] = (),
     ) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._client = client
         self._scripts = Scripts(client)
         self._stream = stream
         self._group = group
@@ -111,10 +112,12 @@ class Consumer:
         """Consume until `stop` is set.
 
         Then nothing is read any more, what runs may end within the grace, and the rest is cancelled and
-        handed back: claimable at once, and not counted. Redis may be away at any time, also at the start.
+        handed back: claimable at once, and not counted. Redis may be away at any time, also at the start;
+        do not wait for it before: the consumer has to know that others had no chance to renew.
         """
         log.info("consumer.started", stream=self._stream, consumer=self.name, slots=self._slots)
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(warn_unless_durable(self._client, stop))
             stopping = tasks.create_task(stop.wait())
             while not stop.is_set():
                 if len(self._running) == self._slots:

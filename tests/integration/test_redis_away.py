@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,11 @@ from ingest.app import build
 from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
 from notifier.worker import serve as serve_notifier
+from pipeline.events import JobFinished
+from pipeline.ids import new_id
+from pipeline.keys import NOTIFIERS
+from pipeline.streams import Delivery, RedisError, connect, ensure_group, publish
+from pipeline.streams.scripts import Scripts
 from processor.settings import ProcessorSettings
 from processor.worker import serve as serve_processor
 from tests.support.chaos.prepared import prepare
@@ -139,3 +144,38 @@ async def test_services_wait_for_redis_and_go_on(
         assert (scan["state"], scan["deliveries"]) == ("done", 1)
         assert services.starts() == 1
         assert len(services.smtp.mails) == 1
+
+
+async def test_a_worker_that_starts_in_an_outage_leaves_the_living_their_work(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    """After an outage longer than a lease all that runs looks abandoned, to those too who came meanwhile."""
+    settings = NotifierSettings(
+        secret_key=SecretStr("s" * 64),
+        redis_url=redis_server.url,
+        data_dir=tmp_path / "data",
+        smtp_url=SecretStr("smtp://127.0.0.1:1"),
+        lease_ms=3 * LEASE_MS,
+    )
+    client, results = connect(redis_server.url), settings.keys.results
+    await ensure_group(client, results, NOTIFIERS)
+    entry_id = await publish(client, results, JobFinished(job_id=new_id()).to_fields())
+    await client.xreadgroup(NOTIFIERS, "living", {results: ">"})
+    redis_server.kill()
+    stop = asyncio.Event()
+
+    async def came() -> bool:
+        with suppress(RedisError):
+            return len(await client.xinfo_consumers(results, NOTIFIERS)) > 1
+        return False
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(serve_notifier(settings, stop))
+        await asyncio.sleep(1.2 * settings.lease_ms / 1000)
+        await asyncio.to_thread(redis_server.start)
+        await eventually(came, within_s=WITHIN_S)
+        await asyncio.sleep(0.2 * settings.lease_ms / 1000)  # the living try every tenth of a lease
+        is_kept = await Scripts(client).renew(Delivery(results, NOTIFIERS, "living", entry_id, {}, count=1))
+        stop.set()
+    await client.aclose()
+    assert is_kept
