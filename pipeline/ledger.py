@@ -160,10 +160,11 @@ class LedgerReader:
 
     def refresh(self) -> None:
         """Read what has been appended."""
+        first = self._first_day()
         for path in sorted(self._folder.glob(f"*{_SUFFIX}")):
-            if date.fromisoformat(path.stem) >= self._first_day():
+            if (day := _day(path)) is not None and day >= first:
                 self._read_on(path)
-        self._forget_before(self._first_day())
+        self._forget_before(first)
 
     def _first_day(self) -> date:
         return date.min if self._keep is None else (now() - self._keep).date()
@@ -194,7 +195,7 @@ class LedgerReader:
             self._scans.setdefault(line.scan_id, ScanTimes(line.job_id, line.scan_id)).take(line)
 
     def _forget_before(self, first: date) -> None:
-        over = [path for path in self._read_bytes if date.fromisoformat(path.stem) < first]
+        over = [path for path in self._read_bytes if (day := _day(path)) is not None and day < first]
         for path in over:
             del self._read_bytes[path]
         if over:
@@ -203,6 +204,14 @@ class LedgerReader:
                 for scan_id, scan in self._scans.items()
                 if max(scan.moments.values()).date() >= first
             }
+
+
+def _day(path: Path) -> date | None:
+    """Return the day whose moments a file holds; None where its name says that it is none of the ledger's."""
+    try:
+        return date.fromisoformat(path.stem)
+    except ValueError:
+        return None
 
 
 def write_csv(scans: Iterable[ScanTimes], file: IO[str]) -> None:

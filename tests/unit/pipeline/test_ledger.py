@@ -84,6 +84,17 @@ def test_days_beyond_the_horizon_are_forgotten(tmp_path: Path) -> None:
     assert [scan.scan_id for scan in recent.scans()] == [young]
 
 
+def test_what_else_lies_in_the_folder_is_not_read(tmp_path: Path) -> None:
+    """A copy, an export: processors read the ledger for every report, and no scan fails for that."""
+    Ledger(tmp_path).note(line("queued", 0))
+    (file,) = tmp_path.iterdir()
+    for name in ("old.jsonl", f"{file.stem} (copy).jsonl", "2026-99-99.jsonl"):
+        (tmp_path / name).write_text(line("queued", 0, new_id()).model_dump_json() + "\n")
+    reader = LedgerReader(tmp_path)
+    reader.refresh()
+    assert [scan.scan_id for scan in reader.scans()] == [SCAN]
+
+
 def test_the_csv_has_a_row_a_scan_and_a_column_a_moment(tmp_path: Path) -> None:
     """Instants as RFC 3339, steps of the detection as seconds; what is not known stays empty."""
     ledger, reader, other = Ledger(tmp_path), LedgerReader(tmp_path), new_id()
