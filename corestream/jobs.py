@@ -55,7 +55,7 @@ def _records(storage: Storage) -> list[JobRecord]:
     for job_id in storage.job_ids():
         try:
             records.append(storage.read_job(job_id))
-        except JobNotFoundError:  # deleted since it was listed
+        except JobNotFoundError:  # deleted since it was listed, or damaged, which the sweep says
             continue
     return sorted(records, key=lambda record: record.created_at, reverse=True)
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from pydantic import ValidationError
 
 from ingest.locks import HeldError, held
 from ingest.uploads.store import UploadStore
 from pipeline.audit import AuditLog
 from pipeline.clock import now
-from pipeline.errors import JobNotFoundError
+from pipeline.errors import JobDamagedError, JobNotFoundError
 from pipeline.jobs import Jobs
 from pipeline.storage import JobRecord, Storage
 from pipeline.streams import RedisError
@@ -87,10 +86,10 @@ class Sweeper:
         for job_id in self.storage.job_ids():
             try:
                 records.append(self.storage.read_job(job_id))
+            except JobDamagedError:  # one damaged record must not keep the others waiting
+                log.warning("job.record_damaged", job_id=job_id)
             except JobNotFoundError:  # deleted since it was listed
                 continue
-            except ValidationError as error:  # one damaged record must not keep the others waiting
-                log.warning("job.record_damaged", job_id=job_id, wrong=error.error_count())
         return records
 
     def _delete(self, expired: JobRecord) -> bool:

@@ -34,6 +34,10 @@ class JobNotFoundError(CorestreamError):
     """Raised when a job has no record on disk: it never was, or it has been deleted."""
 
 
+class JobDamagedError(JobNotFoundError):
+    """Raised when a job's record cannot be read; nobody but the operator can do anything about it."""
+
+
 class NoRoomError(CorestreamError, UnavailableError):
     """Raised when the disk has no room for an outcome; it is tried again until there is."""
 

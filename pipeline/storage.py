@@ -28,12 +28,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.clock import Instant
 from pipeline.errors import (
     CorestreamError,
     Failure,
+    JobDamagedError,
     JobNotFoundError,
     MailUnderWayError,
     NoRoomError,
@@ -93,7 +94,7 @@ class JobRecord(BaseModel):
         upload_ids: Of the resumable uploads it was made of, if it was; they are gone by now.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
     job_id: Id
     created_at: Instant
@@ -234,13 +235,20 @@ class Storage:
 
         Raises:
             JobNotFoundError: There is none of that id, or it has been deleted.
+            JobDamagedError: What lies there is no record.
         """
+        path = self.job_dir(job_id) / "job.json"
         try:
-            return JobRecord.model_validate_json((self.job_dir(job_id) / "job.json").read_bytes())
+            return JobRecord.model_validate_json(path.read_bytes())
         except (FileNotFoundError, NotADirectoryError) as error:
             raise JobNotFoundError(
                 "Expected a job this installation keeps, found none of this id: it was deleted after its "
                 "retention time or on request. Submit the scan again."
+            ) from error
+        except ValidationError as error:
+            raise JobDamagedError(
+                f"Expected the record of a job in {self.relative(path)} under CORESTREAM_DATA_DIR, found a "
+                "damaged one. Its operator can restore it from a backup, or remove the folder."
             ) from error
 
     def job_ids(self) -> list[str]:

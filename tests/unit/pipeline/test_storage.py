@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import errno
+import traceback
 from pathlib import Path
 
 import pytest
 
 from pipeline.clock import now
-from pipeline.errors import Failure, JobNotFoundError, MailUnderWayError, NoRoomError
+from pipeline.errors import Failure, JobDamagedError, JobNotFoundError, MailUnderWayError, NoRoomError
 from pipeline.files import write_whole
 from pipeline.ids import new_id
 from pipeline.storage import MailReceipt, ScanRecord, Storage
 from tests.support.results import accepted_job
 
+ADDRESS = "reader@hospital.example"
 FAILURE = Failure(
     code="not-hu", title="Not in HU", detail="Expected air, received none. Export it unwindowed."
 )
@@ -51,6 +53,17 @@ def test_a_job_whose_record_was_not_written_does_not_exist(storage: Storage) -> 
     assert storage.job_ids() == []
     with pytest.raises(JobNotFoundError, match="Submit the scan again"):
         storage.read_job(record.job_id)
+
+
+def test_of_a_damaged_record_nothing_is_repeated(storage: Storage) -> None:
+    """It holds an address, which belongs in no log; whoever asks is told that it is damaged."""
+    record = accepted_job(storage, email=ADDRESS)
+    path = storage.job_dir(record.job_id) / "job.json"
+    path.write_text(path.read_text().replace(f'"{ADDRESS}"', f'["{ADDRESS}"]'))
+    with pytest.raises(JobDamagedError, match="damaged") as raised:
+        storage.read_job(record.job_id)
+    assert isinstance(raised.value, JobNotFoundError)
+    assert ADDRESS not in "".join(traceback.format_exception(raised.value))
 
 
 def test_a_job_that_cannot_be_accepted_leaves_what_came_where_it_was(storage: Storage) -> None:
