@@ -31,7 +31,7 @@ from pipeline.clock import now, to_text
 from pipeline.events import Event, JobFinished, ScanFailed, ScanProcessed, ScanUploaded
 from pipeline.keys import NOTIFIERS, PROCESSORS, Keys
 from pipeline.storage import JobRecord, Storage
-from pipeline.streams import Effect, Redis, StreamStats, read_stats
+from pipeline.streams import DeadLetters, Effect, Redis, StreamStats, read_stats
 
 ScanStateName = Literal["waiting", "detecting", "done", "failed"]
 MailState = Literal["none", "pending", "sent", "failed"]
@@ -194,8 +194,12 @@ class Jobs:
         return place if place > 0 else None
 
     async def forget(self, job_id: str) -> None:
-        """Remove all that Redis knows of a job; its entries in the streams end by themselves."""
+        """Remove all that Redis knows of a job; its entries in the streams of work end by themselves."""
         await self._client.delete(*self._job_keys(job_id))
+        dead = DeadLetters(self._client, self._keys.dead)
+        for letter in await dead.list(None):
+            if letter.fields.get("job_id") == job_id:
+                await dead.drop(letter.dead_id)
         # Whoever follows it looks, and finds it gone.
         await self._client.publish(self._keys.timeline(job_id), "deleted")
 

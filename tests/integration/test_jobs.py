@@ -17,7 +17,8 @@ from pipeline.ids import new_id
 from pipeline.jobs import Jobs
 from pipeline.keys import NOTIFIERS, PROCESSORS, Keys
 from pipeline.storage import JobRecord, MailReceipt, ScanRecord, Storage
-from pipeline.streams import connect, ensure_group
+from pipeline.streams import DeadLetters, Delivery, Effect, Reason, connect, ensure_group, publish
+from pipeline.streams.scripts import Scripts
 
 KEYS = Keys("test:")
 
@@ -305,3 +306,18 @@ async def test_redis_forgets_a_deleted_job(client: Redis, jobs: Jobs, storage: S
     await jobs.mail_ended(job.job_id, "sent").run(client)
     assert await jobs.read(job.job_id) is None
     assert await client.keys(f"{KEYS.prefix}job:*") == []
+
+
+async def test_the_dead_letters_of_a_deleted_job_go_with_it(
+    client: Redis, jobs: Jobs, storage: Storage
+) -> None:
+    """Nothing is left to be decided, and of a deleted job nothing shall be left; those of others stay."""
+    deleted, kept = submit(storage, scans=1), submit(storage, scans=1)
+    others = [failed(kept).to_fields(), {"payload": "of nobody's job"}]
+    for fields in (failed(deleted).to_fields(), *others):
+        entry_id = await publish(client, KEYS.scans, fields)
+        await client.xreadgroup(PROCESSORS, "worker", {KEYS.scans: ">"})
+        delivery = Delivery(KEYS.scans, PROCESSORS, "worker", entry_id, fields, count=1)
+        assert await Scripts(client).bury(delivery, KEYS.dead, Reason("given up", 1), Effect.none())
+    await jobs.forget(deleted.job_id)
+    assert [letter.fields for letter in reversed(await DeadLetters(client, KEYS.dead).list())] == others
