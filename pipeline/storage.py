@@ -212,7 +212,8 @@ class Storage:
             parts: One complete and fsynced file per scan of the record, in its order, on the same disk.
 
         Raises:
-            OSError: The disk refuses; nothing is left of the job, and the parts are where they were.
+            OSError: The disk refuses; nothing is left of the job, and the parts are where they were (on a
+                disk whose files have one name each: those that had not been moved yet).
         """
         job_dir = self.job_dir(record.job_id)
         try:
