@@ -85,11 +85,15 @@ class ResultHandler:
         job = self._to_be_mailed(delivery)
         if job is None:
             return Effect.none()
-        with self._storage.mailing(job.job_id):
-            receipt = self._storage.read_mail_receipt(job.job_id)
-            if receipt is None or receipt.state != "sent":
-                await _to_its_end(self._send(job))
-            # else a former delivery died before its acknowledgement
+        try:
+            with self._storage.mailing(job.job_id):
+                receipt = self._storage.read_mail_receipt(job.job_id)
+                if receipt is None or receipt.state != "sent":
+                    await _to_its_end(self._send(job))
+                # else a former delivery died before its acknowledgement
+        except JobNotFoundError:  # the mail may be out
+            log.info("mail.job_gone", job_id=job.job_id)
+            return Effect.none()
         return self._jobs.mail_ended(job.job_id, "sent")
 
     async def _send(self, job: JobRecord) -> None:

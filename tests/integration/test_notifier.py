@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
@@ -289,6 +290,27 @@ async def test_nobody_is_mailed_who_did_not_ask_or_whose_job_is_gone(
         await settled(settings, client)
     assert smtp.tries == 0
     assert await client.xlen(settings.keys.dead) == 0
+
+
+async def test_a_job_that_is_deleted_while_its_mail_is_on_its_way_is_no_error(
+    settings: NotifierSettings, client: Redis, smtp: SmtpServer
+) -> None:
+    """The mail is out, and nothing is left to record it in."""
+    smtp.released.clear()
+    job = await finished_job(settings, client)
+
+    async def on_its_way() -> bool:
+        return smtp.tries == 1
+
+    with structlog.testing.capture_logs() as lines:
+        async with running_notifier(settings):
+            await eventually(on_its_way, within_s=WITHIN_S)
+            settings.storage.delete_job(job.job_id)
+            smtp.released.set()
+            await settled(settings, client)
+    assert len(smtp.mails) == 1
+    assert [line["event"] for line in lines if line["log_level"] == "error"] == []
+    assert list(settings.storage.jobs.iterdir()) == []
 
 
 async def test_a_mail_whose_link_has_expired_is_given_up(
