@@ -151,3 +151,29 @@ async def test_after_an_outage_the_living_have_half_a_lease_to_renew(
         assert asyncio.get_running_loop().time() - began < 5
     assert asyncio.get_running_loop().time() - began >= 0.3
     assert [delivery.entry_id for delivery in claimed] == [held.entry_id]
+
+
+async def test_after_a_server_stood_still_the_living_have_half_a_lease_to_renew(
+    stream_bench: Bench, redis_server: RedisServer
+) -> None:
+    """No call failed, and yet no renewal came through; who reads sees it by a read that ends too late."""
+    loop = asyncio.get_running_loop()
+    held = await _delivered(stream_bench, "living-or-dead")
+    reader = Reader(
+        stream_bench.client, stream=STREAM, group=GROUP, consumer="sweeper", slots=1, lease_ms=1500
+    )
+
+    async def claim() -> tuple[list[str], float]:
+        while not (claimed := await reader.next([])):
+            pass
+        return [delivery.entry_id for delivery in claimed], loop.time()
+
+    claiming = asyncio.create_task(claim())
+    await asyncio.sleep(0.2)  # it is blocked by now
+    redis_server.pause()
+    await asyncio.sleep(1.8)
+    resumed_at = loop.time()
+    redis_server.resume()
+    claimed, claimed_at = await claiming
+    assert claimed == [held.entry_id]
+    assert claimed_at - resumed_at >= 0.7
