@@ -155,7 +155,7 @@ async def test_a_worker_that_starts_in_an_outage_leaves_the_living_their_work(
         redis_url=redis_server.url,
         data_dir=tmp_path / "data",
         smtp_url=SecretStr("smtp://127.0.0.1:1"),
-        lease_ms=3 * LEASE_MS,
+        lease_ms=4 * LEASE_MS,
     )
     client, results = connect(redis_server.url), settings.keys.results
     await ensure_group(client, results, NOTIFIERS)

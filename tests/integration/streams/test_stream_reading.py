@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 import structlog
 
+from pipeline.streams import Ended, Observation, reader
 from pipeline.streams.client import BLOCK_MS
 from tests.support.redis_server import RedisServer
 from tests.support.stream_bench import Bench
+from tests.support.waiting import eventually
 
 ANSWERS_WITHIN_S = 0.5 * BLOCK_MS / 1000
 
@@ -49,3 +52,26 @@ async def test_a_blocked_read_is_never_cancelled(stream_bench: Bench) -> None:
     assert sorted(await stream_bench.finished()) == sorted(ids)
     starts = [[count for count, _ in await stream_bench.starts(entry_id)] for entry_id in ids]
     assert starts == [[1]] * len(ids)
+
+
+async def test_what_the_last_read_brings_is_not_started(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An entry may come after the stop, since no read is cut off: it is handed back at once, uncounted."""
+    monkeypatch.setattr(reader, "BLOCK_MS", 4000)  # so that it does come, however busy the machine is
+    bench = Bench(redis_server.url, lease_ms=60_000)
+    seen: list[Observation] = []
+
+    async def blocked() -> bool:
+        return any("b" in client["flags"] for client in await bench.client.client_list())
+
+    async with bench.consuming(bench.consumer(observers=(seen.append,))) as stop:
+        await eventually(blocked, within_s=60)
+        stop.set()
+        entry_id = await bench.add(number="1")
+    assert await bench.starts(entry_id) == []
+    assert [each.outcome for each in seen if isinstance(each, Ended)] == ["handed_back"]
+    async with bench.consuming(bench.consumer()):
+        await bench.until_empty()
+    assert [count for count, _ in await bench.starts(entry_id)] == [1]
+    await bench.close()

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from pipeline.streams import Delivery, Effect, Ended, Observation, ensure_group, reader
 from tests.support.redis_server import RedisServer
 from tests.support.stream_bench import GROUP, SLACK_S, STREAM, Bench
 from tests.support.tcp_proxy import TcpProxy
@@ -128,3 +129,44 @@ async def test_a_sweep_finds_entries_behind_many_that_are_alive(stream_bench: Be
         seconds = await eventually(renewed, within_s=5)
     assert await stream_bench.finished() == [ids[299]]
     assert seconds <= 1.2 * stream_bench.lease_s + SLACK_S
+
+
+async def test_an_end_that_redis_did_not_confirm_is_called_so(redis_server: RedisServer) -> None:
+    """When the reply to its end is lost, nobody can tell an entry that is done from another consumer's."""
+    bench, proxy = Bench(redis_server.url, lease_ms=60_000), TcpProxy(redis_server.port)
+    seen: list[Observation] = []
+
+    async def lose_the_next_reply(delivery: Delivery) -> Effect:
+        if "last" in delivery.fields:  # by then what a consumer asks for at its start has been answered
+            proxy.break_at = b":1\r\n"
+        return Effect.none()
+
+    async with proxy.running():
+        consumer = bench.consumer(proxy.url, handler=lose_the_next_reply, observers=(seen.append,))
+        async with bench.consuming(consumer):
+            await bench.add(first="yes")
+            await bench.until_empty()
+            await bench.add(last="yes")
+            await bench.until_empty()
+    assert proxy.breaks == 1
+    ends = [(each.outcome, each.details) for each in seen if isinstance(each, Ended)]
+    assert ends == [("finished", {}), ("unconfirmed", {"attempted": "finished"})]
+    await bench.close()
+
+
+async def test_the_dead_are_reaped_by_whoever_runs(
+    stream_bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names are never used again: were nobody to clear them away, a group would grow with every restart."""
+    monkeypatch.setattr(reader, "REAP_EVERY_S", 0.1)
+    monkeypatch.setattr(reader, "DEAD_CONSUMER_MS", 3000)
+    await ensure_group(stream_bench.client, STREAM, GROUP)
+    await stream_bench.client.xgroup_createconsumer(STREAM, GROUP, "long-dead")
+    consumer = stream_bench.consumer()
+
+    async def alone() -> bool:
+        known = await stream_bench.client.xinfo_consumers(STREAM, GROUP)
+        return [each["name"] for each in known] == [consumer.name]
+
+    async with stream_bench.consuming(consumer):
+        await eventually(alone, within_s=60)
