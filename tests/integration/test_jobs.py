@@ -308,6 +308,19 @@ async def test_redis_forgets_a_deleted_job(client: Redis, jobs: Jobs, storage: S
     assert await client.keys(f"{KEYS.prefix}job:*") == []
 
 
+async def test_redis_forgets_a_job_by_itself_when_nobody_sweeps(
+    client: Redis, jobs: Jobs, storage: Storage
+) -> None:
+    """What it knows of a job outlives the job's files by some days, whatever happened to it since."""
+    job = submit(storage, scans=1)
+    await jobs.enqueue(job, storage)
+    await jobs.scan_started(job.job_id, job.scans[0].scan_id, 1)
+    await jobs.scan_ended(processed(job)).run(client)
+    kept_s = (job.expires_at - now()).total_seconds()
+    for key in (KEYS.job(job.job_id), KEYS.timeline(job.job_id)):
+        assert kept_s < await client.ttl(key) < kept_s + timedelta(days=8).total_seconds()
+
+
 async def test_the_dead_letters_of_a_deleted_job_go_with_it(
     client: Redis, jobs: Jobs, storage: Storage
 ) -> None:
