@@ -282,6 +282,27 @@ async def test_a_refused_mail_is_sent_when_it_is_retried(system: System, smtp: S
     assert (await system.job(job)).mail == "sent"
 
 
+async def test_a_letter_whose_mail_went_out_is_not_retried(system: System, smtp: SmtpServer) -> None:
+    """Of two letters about one end of a job, as a repeated announcement makes them, one can be retried."""
+    smtp.mail_reply = "550 5.7.1 no"
+    job = await system.submit(refused=0)
+    async with running(system):
+        pass
+    await publish(system.client, system.settings.keys.results, JobFinished(job_id=job.job_id).to_fields())
+    async with running(system):
+        pass
+    second, first = await system.dead.list()
+    smtp.mail_reply = "250 OK"
+    await system.retry(first.dead_id)
+    async with running(system):
+        pass
+    with pytest.raises(NotRetriedError, match="went out"):
+        await system.retry(second.dead_id)
+    assert len(smtp.mails) == 1
+    assert (await system.job(job)).mail == "sent"
+    assert await system.dead.list() == [second]
+
+
 async def test_nothing_is_retried_for_a_deleted_job(system: System) -> None:
     """Its scan is gone: whoever asks is told, and the letter stays until it is dropped."""
     job = await system.submit()
