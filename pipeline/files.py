@@ -66,13 +66,16 @@ def append_line(path: Path, line: BaseModel) -> None:
     """Append a document as one line of JSON, without what is None; make the file unless it is there.
 
     It is readable by this user alone. Lines of several processes do not mix: each is one write to a file
-    opened for appending.
+    opened for appending. One that a full disk cut off stays as it is, and the next begins behind it.
 
     Raises:
         OSError: The disk refuses.
     """
-    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(handle, f"{line.model_dump_json(exclude_none=True)}\n".encode())
+        size_bytes = os.fstat(handle).st_size
+        was_cut_off = size_bytes and os.pread(handle, 1, size_bytes - 1) != b"\n"
+        text = f"{line.model_dump_json(exclude_none=True)}\n"
+        os.write(handle, f"\n{text}".encode() if was_cut_off else text.encode())
     finally:
         os.close(handle)

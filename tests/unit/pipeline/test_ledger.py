@@ -41,6 +41,22 @@ def test_a_reader_reads_on_where_it_stopped(tmp_path: Path) -> None:
     assert (scan.size_bytes, scan.outcome) == (6, "open")
 
 
+def test_a_line_that_a_full_disk_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    """The next one begins on a line of its own; the audit log is written in the same way."""
+    ledger, reader = Ledger(tmp_path), LedgerReader(tmp_path)
+    ledger.note(line("on_disk", 1))
+    (file,) = tmp_path.iterdir()
+    with file.open("a") as out:
+        out.write(line("queued", 2).model_dump_json()[:40])
+    ledger.note(line("claimed", 3))
+    ledger.note(line("published", 4))
+    reader.refresh()
+    scan = reader.scan(SCAN)
+    assert scan is not None
+    assert list(scan.moments) == ["on_disk", "claimed", "published"]
+    assert len(file.read_text().splitlines()) == 4
+
+
 def test_a_second_start_keeps_the_first_and_counts(tmp_path: Path) -> None:
     """The wait ended when the scan was first claimed; that it was claimed again shows in its deliveries."""
     ledger, reader = Ledger(tmp_path), LedgerReader(tmp_path)
