@@ -79,6 +79,20 @@ async def test_services_end_stage_by_stage(tmp_path: Path) -> None:
     assert log.read_text().split() == ["service", "redis"]
 
 
+async def test_a_service_that_lived_a_while_is_started_again_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only deaths in a row delay the next start: an accident a week is no service that cannot live."""
+    monkeypatch.setattr("corestream.up.supervisor._BACKOFF_S", (0, 600))
+    monkeypatch.setattr("corestream.up.supervisor._STEADY_S", 0.2)
+
+    async def thrice() -> bool:
+        return len(_read(tmp_path / "starts").splitlines()) >= 3
+
+    async with Supervisor([Service("s", script(f"echo >> {tmp_path}/starts; sleep 0.5"), stage=0)]):
+        await eventually(thrice, within_s=60)
+
+
 async def test_a_service_that_overruns_its_grace_is_killed_with_its_children(tmp_path: Path) -> None:
     """A service that ignores SIGTERM must not keep `up` from ending."""
     stubborn = f"trap '' TERM; sleep 600 & echo $! > {tmp_path}/child; echo $$ > {tmp_path}/pid; wait"
