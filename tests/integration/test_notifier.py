@@ -304,7 +304,7 @@ async def test_a_job_that_is_deleted_while_its_mail_is_on_its_way_is_no_error(
 
     with structlog.testing.capture_logs() as lines:
         async with running_notifier(settings):
-            await eventually(on_its_way, within_s=WITHIN_S)
+            await eventually(on_its_way, within_s=60)
             settings.storage.delete_job(job.job_id)
             smtp.released.set()
             await settled(settings, client)
