@@ -113,7 +113,7 @@ class Deletion:
                 headers={"Retry-After": "5"},
             ) from error
         try:
-            await self.jobs.forget(job.job_id)
+            await self.jobs.forget({job.job_id})
         except RedisError as error:  # what it knows are identifiers and instants; they expire by themselves
             log.warning("job.not_forgotten", job_id=job.job_id, error=str(error))
         log.info("job.deleted", job_id=job.job_id, files=len(receipt.files))

@@ -13,7 +13,6 @@ from ingest.access import Access
 from ingest.documents import json_response
 from ingest.intake import queue_away
 from pipeline.ids import Id
-from pipeline.job_news import BEGINNING, JobNews
 from pipeline.jobs import Jobs
 from pipeline.retry import NotRetriedError, retry
 from pipeline.storage import Storage
@@ -27,8 +26,6 @@ RETRIABLE = "detection-failed"
 """The one failure that another try can mend: every other one is of the file, and stays."""
 MAX_RETRIES = 3
 """By submitters; whoever runs the service can retry for ever."""
-_IN_ONE_INSTANT = 1000
-"""Letters that are looked through from the millisecond on in which a scan failed: more than can die in it."""
 
 
 class Waiting(BaseModel):
@@ -46,14 +43,12 @@ class Retrying:
         access: Checks tokens.
         storage: Where jobs lie.
         jobs: State of jobs.
-        news: Knows when a scan failed.
         dead: What was given up.
     """
 
     access: Access
     storage: Storage
     jobs: Jobs
-    news: JobNews
     dead: DeadLetters
 
     @described(
@@ -106,14 +101,9 @@ class Retrying:
             raise _not_retriable(f"It was tried again {MAX_RETRIES} times. Ask whoever runs this service.")
 
     async def _letter(self, job_id: str, scan_id: str) -> str:
-        """Find a scan's letter by when it failed: job and letter are told in one step, by one clock."""
-        moments = await self.news.since(job_id, BEGINNING)
-        failed = [moment for moment in moments if (moment.what, moment.scan_id) == ("failed", scan_id)]
-        if failed:
-            at_ms, _, _ = failed[-1].entry_id.partition("-")
-            for letter in await self.dead.list_from(at_ms, _IN_ONE_INSTANT):
-                if letter.fields.get("scan_id") == scan_id:
-                    return letter.dead_id
+        for letter in await self.dead.list(limit=None):
+            if letter.fields.get("job_id") == job_id and letter.fields.get("scan_id") == scan_id:
+                return letter.dead_id
         raise NotRetriedError("Expected a dead letter of this scan, found none.")
 
 

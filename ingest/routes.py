@@ -92,7 +92,7 @@ def _add_changes(app: web.Application, parts: Parts) -> None:
     """Add what changes a job that is there."""
     deletion = Deletion(parts.access, parts.storage, parts.jobs)
     feedback = FeedbackDesk(parts.settings, parts.access, parts.storage)
-    retrying = Retrying(parts.access, parts.storage, parts.jobs, parts.news, parts.dead)
+    retrying = Retrying(parts.access, parts.storage, parts.jobs, parts.dead)
     app.router.add_get("/jobs/{job_id}/delete", deletion.ask)
     app.router.add_post("/jobs/{job_id}/delete", deletion.confirm)
     app.router.add_delete("/api/jobs/{job_id}", deletion.delete)

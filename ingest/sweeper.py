@@ -75,8 +75,7 @@ class Sweeper:
         expired = [record for record in records if record.expires_at <= now()]
         expired = [record for record in expired if await asyncio.to_thread(self._delete, record)]
         await self.ensure_groups()
-        for record in expired:
-            await self.jobs.forget(record.job_id)
+        await self.jobs.forget({record.job_id for record in expired})
         for record in records:
             if record.expires_at > now() and (queued := await self.jobs.enqueue(record, self.storage)):
                 log.warning("job.put_back_in_line", job_id=record.job_id, scans=queued)

@@ -22,7 +22,7 @@ The hash of a job (all fields are readable with `redis-cli HGETALL`):
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast
 
@@ -193,15 +193,16 @@ class Jobs:
         place = number - int(started or 0)
         return place if place > 0 else None
 
-    async def forget(self, job_id: str) -> None:
-        """Remove all that Redis knows of a job; its entries in the streams of work end by themselves."""
-        await self._client.delete(*self._job_keys(job_id))
+    async def forget(self, job_ids: Collection[str]) -> None:
+        """Remove all that Redis knows of jobs; their entries in the streams of work end by themselves."""
+        for job_id in job_ids:
+            await self._client.delete(*self._job_keys(job_id))
+            # Whoever follows it looks, and finds it gone.
+            await self._client.publish(self._keys.timeline(job_id), "deleted")
         dead = DeadLetters(self._client, self._keys.dead)
-        for letter in await dead.list(None):
-            if letter.fields.get("job_id") == job_id:
+        for letter in await dead.list(None) if job_ids else ():
+            if letter.fields.get("job_id") in job_ids:
                 await dead.drop(letter.dead_id)
-        # Whoever follows it looks, and finds it gone.
-        await self._client.publish(self._keys.timeline(job_id), "deleted")
 
     def _job_keys(self, job_id: str) -> tuple[str, str]:
         return self._keys.job(job_id), self._keys.timeline(job_id)

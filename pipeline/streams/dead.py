@@ -86,11 +86,6 @@ class DeadLetters:
         found: Any = await self._client.xrevrange(self._stream, count=limit)
         return [_read(*entry) for entry in found]
 
-    async def list_from(self, first_id: str, limit: int) -> tuple[DeadLetter, ...]:
-        """Return dead letters from an id on, which may be a time in milliseconds alone, oldest first."""
-        found: Any = await self._client.xrange(self._stream, first_id, count=limit)
-        return tuple(_read(*entry) for entry in found)
-
     async def show(self, dead_id: str) -> DeadLetter | None:
         """Return one dead letter, or None if there is none of that id."""
         found: Any = await self._client.xrange(self._stream, dead_id, dead_id)

@@ -301,7 +301,7 @@ async def test_redis_forgets_a_deleted_job(client: Redis, jobs: Jobs, storage: S
     """After deletion nothing of a job is left, and what ends late brings nothing back."""
     job = submit(storage, scans=1)
     await jobs.enqueue(job, storage)
-    await jobs.forget(job.job_id)
+    await jobs.forget({job.job_id})
     await jobs.scan_ended(processed(job)).run(client)
     await jobs.mail_ended(job.job_id, "sent").run(client)
     assert await jobs.read(job.job_id) is None
@@ -332,5 +332,5 @@ async def test_the_dead_letters_of_a_deleted_job_go_with_it(
         await client.xreadgroup(PROCESSORS, "worker", {KEYS.scans: ">"})
         delivery = Delivery(KEYS.scans, PROCESSORS, "worker", entry_id, fields, count=1)
         assert await Scripts(client).bury(delivery, KEYS.dead, Reason("given up", 1), Effect.none())
-    await jobs.forget(deleted.job_id)
+    await jobs.forget({deleted.job_id})
     assert [letter.fields for letter in reversed(await DeadLetters(client, KEYS.dead).list())] == others
