@@ -56,7 +56,7 @@ class Outcome:
             return ()
         saliency = self.report.saliency
         nothing = () if saliency.positive else (wording.finding(saliency),)
-        return (wording.estimate(self.report.core_estimate), *nothing, *wording.warnings(self.report))
+        return (wording.estimate(self.report.core_estimate), *nothing, *self.report.warnings)
 
 
 def message_id(job: JobRecord, mail_from: str, retries: int = 0) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.report import NO_REGION_STANDS_OUT, Alignment, CoreEstimate, Report, Saliency
+from pipeline.report import NO_REGION_STANDS_OUT, Alignment, CoreEstimate, Saliency
 from pipeline.storage import ResultFile
 
 FILES: Mapping[ResultFile, tuple[str, str]] = {
@@ -47,7 +47,7 @@ def error(given: CoreEstimate) -> str:
     """Say how far off the number usually is."""
     if given.rmse is None:
         return "Its error is not known."
-    return f"Typical error ± {number(given.rmse)} {given.unit}, as RMSE on held-out data."
+    return f"Typical error ± {number(given.rmse)} {given.unit}, as RMSE on scans outside its training."
 
 
 def finding(saliency: Saliency) -> str:
@@ -64,11 +64,6 @@ def finding(saliency: Saliency) -> str:
 def estimate(given: CoreEstimate) -> str:
     """Say the network's number with its unit, its error, and what is to be known of both."""
     return f"The network's estimate: {number(given.value)} {given.unit}. {error(given)} {given.note}"
-
-
-def warnings(report: Report) -> tuple[str, ...]:
-    """Return a report's warnings, but for the description of its model, which stands beside them."""
-    return tuple(warning for warning in report.warnings if warning != report.model.description)
 
 
 def picture(saliency: Saliency) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pipeline.ledger import Moment
 from pipeline.report import Report, Saliency
-from pipeline.wording import FILES, alignment, error, finding, number, picture, warnings
+from pipeline.wording import FILES, alignment, error, finding, number, picture
 
 __all__ = [
     "FILES",
@@ -23,7 +23,6 @@ __all__ = [
     "raw_maximum",
     "size",
     "steps",
-    "warnings",
 ]
 
 _KILOBYTE = 1000

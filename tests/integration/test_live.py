@@ -154,7 +154,7 @@ async def test_an_open_page_follows_its_scan_to_the_result(system: System) -> No
         assert await page.inner_text("#note") == "Your scan is ready"
         assert await page.is_visible("text=Mail sent")
         assert await page.is_visible("text=23.5")
-        assert await page.is_visible("text=Typical error ± 10.5 ml, as RMSE on held-out data.")
+        assert await page.is_visible("text=Typical error ± 10.5 ml, as RMSE on scans outside its training.")
         assert await page.is_visible(
             "text=Regions that moved the estimate are shown on the side where they are darker, the left."
         )

@@ -134,7 +134,7 @@ def report(job_id: str, scan_id: str, *, positive: bool = True) -> Report:
         ),
         timings_s={"read": 0.12, "network": 2.31, "write": 0.84},
         software={"corestream": "0.1.0", "tensorflow": "2.21.0"},
-        warnings=(DEMO, WARNING),
+        warnings=(WARNING,),
     )
 
 

@@ -25,7 +25,7 @@ REFUSED = Outcome(
 READY = Outcome(report("a" * 32, "b" * 32))
 NOTHING_FOUND = Outcome(report("a" * 32, "c" * 32, positive=False))
 NUMBER = (
-    "The network's estimate: 23.5 ml. Typical error ± 10.5 ml, as RMSE on held-out data. "
+    "The network's estimate: 23.5 ml. Typical error ± 10.5 ml, as RMSE on scans outside its training. "
     "Volume of the planted territory, as the synthetic training data state it."
 )
 NO_REGION = "No region stands out. This does not exclude a stroke."

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import wording
 from pipeline.report import CoreEstimate, Report
-from tests.support.results import WARNING, report
+from tests.support.results import report
 
 
 def result(*, positive: bool = True) -> Report:
@@ -24,7 +24,10 @@ def test_numbers_are_rounded_and_signed(value: float, text: str) -> None:
 
 def test_the_error_stands_with_its_unit() -> None:
     """A number without its error invites trust that it has not earned."""
-    assert wording.error(result().core_estimate) == "Typical error ± 10.5 ml, as RMSE on held-out data."
+    assert (
+        wording.error(result().core_estimate)
+        == "Typical error ± 10.5 ml, as RMSE on scans outside its training."
+    )
 
 
 def test_an_unknown_error_is_said_to_be_unknown() -> None:
@@ -36,14 +39,9 @@ def test_an_unknown_error_is_said_to_be_unknown() -> None:
 def test_the_number_never_stands_alone() -> None:
     """Unit, error, and what is to be known of both, in one line."""
     assert wording.estimate(result().core_estimate) == (
-        "The network's estimate: 23.5 ml. Typical error ± 10.5 ml, as RMSE on held-out data. "
+        "The network's estimate: 23.5 ml. Typical error ± 10.5 ml, as RMSE on scans outside its training. "
         "Volume of the planted territory, as the synthetic training data state it."
     )
-
-
-def test_a_models_description_is_no_warning_of_its_own() -> None:
-    """It stands beside them everywhere."""
-    assert wording.warnings(result()) == (WARNING,)
 
 
 def test_a_map_is_said_to_show_what_moved_the_estimate() -> None:
