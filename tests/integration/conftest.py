@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.support.ports import free_ports
 from tests.support.redis_server import RedisServer, running_redis
 
 
@@ -20,6 +21,12 @@ def plain_tracebacks() -> Iterator[None]:
     )
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """Of this worker alone; pytest-asyncio's own may be given to two."""
+    return free_ports()
 
 
 @pytest.fixture

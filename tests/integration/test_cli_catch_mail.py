@@ -14,9 +14,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from corestream.up.ports import free_ports
 from tests.support.axe import findings
 from tests.support.browser import running_browser, visit
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +37,8 @@ class Catcher:
 @pytest.fixture
 async def catcher(tmp_path: Path) -> AsyncIterator[Catcher]:
     """A mail catcher of the test's own."""
-    smtp_port, page_port = free_ports(), free_ports()
+    smtp_port = free_ports(2)
+    page_port = smtp_port + 1
     arguments = ["--smtp-port", str(smtp_port), "--page-port", str(page_port), "--dir", str(tmp_path)]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "corestream", "catch-mail", *arguments), cwd=ROOT

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from corestream.up.ports import free_ports
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 

@@ -19,9 +19,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from corestream.up.ports import free_ports
 from pipeline.storage import Storage
 from tests.support.nifti_files import good
+from tests.support.ports import free_ports
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 

@@ -17,13 +17,13 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, FormData
 from redis.asyncio import Redis
 
-from corestream.up.ports import free_ports
 from pipeline.events import ScanUploaded, parse_event
 from pipeline.keys import Keys
 from pipeline.storage import Storage
 from pipeline.streams import connect
 from tests.support.dying_ingest import SWEEP_EVERY_S
 from tests.support.nifti_files import compressed, good
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually
 
 KEYS = Keys("corestream:")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from aiohttp import ClientSession, ClientTimeout, FormData
 from tests.support.bad_scans import REFUSALS
 from tests.support.dicom_files import archive_of, series, zipped
 from tests.support.nifti_files import compressed, good, nifti, voxels
+from tests.support.ports import free_ports
 
 MIB = 1024**2
 LARGE_BYTES = 200 * MIB
@@ -36,9 +36,7 @@ def environment(**settings: str) -> dict[str, str]:
 @pytest.fixture
 def service(tmp_path: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """`python -m ingest` on a free port: the process and its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports()
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "ingest"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +23,7 @@ from pipeline.storage import JobRecord
 from pipeline.streams import connect
 from tests.support.browser import running_browser, visit
 from tests.support.nifti_files import compressed, good
+from tests.support.ports import free_ports
 from tests.support.results import WARNING, accepted_job, publish_result
 from tests.support.system import ADDRESS, SECRET, WITHIN_S, System, running_system
 from tests.support.waiting import eventually
@@ -31,13 +31,6 @@ from tests.support.waiting import eventually
 PAGES = 300
 MOST_CONNECTIONS = 30
 STARTS_WITHIN_S = 60.0
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -307,7 +300,7 @@ async def test_a_page_outlives_a_killed_ingest(tmp_path: Path, redis_url: str) -
     job = accepted_job(settings.storage)
     scan_id = job.scans[0].scan_id
     await jobs.enqueue(job, settings.storage)
-    port = free_port()
+    port = free_ports()
     url = f"http://127.0.0.1:{port}"
 
     async def ready() -> bool:

@@ -10,13 +10,13 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from corestream.up.ports import free_ports
 from ingest.app import build
 from ingest.settings import IngestSettings
 from pipeline.keys import PROCESSORS
 from pipeline.metrics import new_registry
 from pipeline.streams import ensure_group, publish, read_stats
 from pipeline.web.health import listening
+from tests.support.ports import free_ports
 from tests.support.redis_server import RedisServer
 from tests.support.system import ADDRESS, SECRET, System, running_system
 from tests.support.viewing import running_viewer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from ingest.app import build
 from ingest.settings import IngestSettings
 from pipeline.web.openapi import operations
 from tests.support.nifti_files import compressed, good
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually
 
 ADMIN_TOKEN = "admin-token-of-the-test"  # noqa: S105 - opens nothing but this test's own service
@@ -37,9 +37,7 @@ schemathesis.serializer.alias("application/offset+octet-stream", "application/oc
 @pytest.fixture
 def service(tmp_path: Path, redis_url: str) -> Iterator[str]:
     """`python -m ingest` on a free port: its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports()
     own = {name: value for name, value in os.environ.items() if not name.startswith("CORESTREAM_")}
     settings = {
         "SECRET_KEY": "s" * 64,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from corestream.up.ports import free_ports
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually
 
 STOPS_WITHIN_S = 15.0
@@ -29,9 +28,7 @@ def metrics_port() -> int:
 @pytest.fixture
 def processor(tmp_path: Path, metrics_port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A processor that warms up, and whose Redis is not there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports()
     settings = {
         "CORESTREAM_REDIS_URL": f"redis://127.0.0.1:{port}/0",
         "CORESTREAM_DATA_DIR": str(tmp_path),

@@ -15,7 +15,6 @@ from aiohttp import ClientConnectionError, ClientSession, FormData
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
-from corestream.up.ports import free_ports
 from ingest.app import build
 from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
@@ -25,6 +24,7 @@ from processor.worker import serve as serve_processor
 from tests.support.chaos.prepared import prepare
 from tests.support.chaos.stand_in import StandIn
 from tests.support.nifti_files import compressed, good
+from tests.support.ports import free_ports
 from tests.support.redis_server import RedisServer
 from tests.support.smtp_server import SmtpServer, running_smtp
 from tests.support.waiting import eventually

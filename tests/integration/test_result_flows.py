@@ -10,9 +10,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from corestream.up.ports import free_ports
 from pipeline.feedback import FeedbackFolder
 from tests.support.browser import running_browser, visit
+from tests.support.ports import free_ports
 from tests.support.system import ADDRESS, System, running_system
 from tests.support.viewing import running_viewer
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from corestream.up.ports import free_ports
+from tests.support.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 40.0
@@ -44,7 +44,7 @@ class Up:
 @contextmanager
 def running_up(folder: Path) -> Iterator[Up]:
     """Run one until the block ends, from the moment it says that it is ready; then SIGTERM."""
-    port, data_dir, drop_dir, log = free_ports(3), folder / "data", folder / "drop", folder / "up.log"
+    port, data_dir, drop_dir, log = free_ports(5), folder / "data", folder / "drop", folder / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command(data_dir, port), "--drop", str(drop_dir)],

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -20,6 +19,7 @@ from tusclient.client import TusClient
 
 from tests.support.browser import running_browser
 from tests.support.node import line, running_node
+from tests.support.ports import free_ports
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
@@ -87,9 +87,7 @@ def digest(path: Path) -> str:
 @pytest.fixture
 def service(tmp_path: Path, redis_url: str) -> Iterator[Service]:
     """One that has not been started."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports()
     service = Service(tmp_path / "data", redis_url, port)
     yield service
     service.end(signal.SIGTERM)

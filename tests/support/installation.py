@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support.ports import free_ports
 
 START_TIMEOUT_S = 120.0
 """TensorFlow takes some ten seconds on a quiet machine; CI's is not always one."""
@@ -44,7 +45,7 @@ def running_installation(
         workers: Processors.
         settings: Environment, without the prefix `CORESTREAM_`.
     """
-    port = _free_ports(3)
+    port = free_ports(4 + workers)  # pages, mails, and the metrics of notifier and processors
     log = folder / "up.log"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CORESTREAM_")}
     environment |= {f"CORESTREAM_{name}": value for name, value in settings.items()}
@@ -92,18 +93,3 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _free_ports(count: int) -> int:
-    """Return the first of `count` consecutive free ports of 127.0.0.1."""
-    while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                for offset in range(1, count):
-                    with socket.socket() as probe:
-                        probe.bind(("127.0.0.1", port + offset))
-            except OSError:
-                continue
-            return port

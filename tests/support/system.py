@@ -14,7 +14,6 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from corestream.up.ports import free_ports
 from ingest.app import build
 from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
@@ -29,6 +28,7 @@ from pipeline.web.health import listening
 from processor.child import DetectionChild
 from processor.scans import ScanHandler
 from tests.support.nifti_files import compressed, good
+from tests.support.ports import free_ports
 from tests.support.results import REFUSAL, report, write_result
 from tests.support.smtp_server import SmtpServer, running_smtp
 from tests.support.viewing import running_viewer
