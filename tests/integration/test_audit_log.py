@@ -82,7 +82,7 @@ async def test_a_job_that_expires_is_a_deletion(tmp_path: Path, redis_url: str) 
         async def is_told() -> bool:
             return told(tmp_path)[1:] == [("delete", "expired")]
 
-        await eventually(is_told, within_s=10)
+        await eventually(is_told)
 
 
 async def test_the_viewer_writes_views_and_downloads(tmp_path: Path) -> None:

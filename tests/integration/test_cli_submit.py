@@ -23,10 +23,9 @@ from pipeline.storage import Storage
 from tests.support.nifti_files import good
 from tests.support.ports import free_ports
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 60.0
 KEY = "k" * 40
 
 
@@ -59,11 +58,11 @@ async def intake(tmp_path: Path, redis_url: str) -> AsyncIterator[Intake]:
         return True
 
     try:
-        await eventually(answers, within_s=START_TIMEOUT_S)
+        await eventually(answers)
         yield running
     finally:
         process.terminate()
-        process.wait(START_TIMEOUT_S)
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -151,7 +150,7 @@ async def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(
         async def is_in_the_middle() -> bool:
             return any(part.stat().st_size > 10**6 for part in (intake.data_dir / "incoming").glob("*.part"))
 
-        await eventually(is_in_the_middle, within_s=60)
+        await eventually(is_in_the_middle)
         process.send_signal(signal.SIGINT)
         _, words = await process.communicate()
         assert process.returncode == 130, words

@@ -63,7 +63,7 @@ async def test_a_service_warns_at_its_start(service: str, forgetful_redis: str, 
             return [line["event"] for line in lines].count("redis.not_durable") == 2
 
         async with running(service, forgetful_redis, tmp_path / "data"):
-            await eventually(both_warnings, within_s=10)
+            await eventually(both_warnings)
     warnings = " ".join(line["warning"] for line in lines if line["event"] == "redis.not_durable")
     assert "found allkeys-lru" in warnings
     assert "appendonly yes" in warnings

@@ -21,10 +21,10 @@ from tests.support.bad_scans import REFUSALS
 from tests.support.dicom_files import archive_of, series, zipped
 from tests.support.nifti_files import compressed, good, nifti, voxels
 from tests.support.ports import free_ports
+from tests.support.waiting import PATIENCE_S
 
 MIB = 1024**2
 LARGE_BYTES = 200 * MIB
-START_TIMEOUT_S = 30.0
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -50,14 +50,14 @@ def service(tmp_path: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[b
             stderr=log,
         )
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not is_ready(url):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     yield process, url
     process.terminate()
-    assert process.wait(START_TIMEOUT_S) == 0
+    assert process.wait(PATIENCE_S) == 0
 
 
 def is_ready(url: str) -> bool:
@@ -176,7 +176,7 @@ def test_wrong_settings_end_the_start_in_words(settings: dict[str, str], words: 
         env=environment(**settings),
         capture_output=True,
         text=True,
-        timeout=START_TIMEOUT_S,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ended.returncode == 2

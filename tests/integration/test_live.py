@@ -25,12 +25,11 @@ from tests.support.browser import running_browser, visit
 from tests.support.nifti_files import compressed, good
 from tests.support.ports import free_ports
 from tests.support.results import WARNING, accepted_job, publish_result
-from tests.support.system import ADDRESS, SECRET, WITHIN_S, System, running_system
-from tests.support.waiting import eventually
+from tests.support.system import ADDRESS, SECRET, System, running_system
+from tests.support.waiting import PATIENCE_S, eventually
 
 PAGES = 300
 MOST_CONNECTIONS = 30
-STARTS_WITHIN_S = 60.0
 
 
 @pytest.fixture
@@ -108,7 +107,7 @@ async def test_a_deleted_job_ends_its_open_pages(system: System) -> None:
         assert b"hello" in await following.content.readuntil(b"\r\n\r\n")
         async with system.http.delete(url, params={"token": token}) as answer:
             assert answer.status == 200
-        last = (await asyncio.wait_for(following.text(), WITHIN_S)).strip().split("\r\n\r\n")[-1]
+        last = (await asyncio.wait_for(following.text(), PATIENCE_S)).strip().split("\r\n\r\n")[-1]
     assert last == 'event: end\r\ndata: {"state": "gone"}'
 
 
@@ -123,7 +122,7 @@ async def test_hundreds_of_open_pages_need_few_connections_to_redis(system: Syst
         async def all_open() -> bool:
             return len(connector._acquired) == PAGES
 
-        await eventually(all_open, within_s=WITHIN_S * 2)
+        await eventually(all_open)
         system.network.let_go.set()
         ended = await asyncio.gather(*following)
         assert len(await system.client.client_list()) <= MOST_CONNECTIONS
@@ -289,7 +288,7 @@ def ingest(folder: Path, redis_url: str, port: int) -> Iterator[subprocess.Popen
         yield process
     finally:
         process.kill()
-        process.wait(STARTS_WITHIN_S)
+        process.wait(PATIENCE_S)
 
 
 async def test_a_page_outlives_a_killed_ingest(tmp_path: Path, redis_url: str) -> None:
@@ -313,7 +312,7 @@ async def test_a_page_outlives_a_killed_ingest(tmp_path: Path, redis_url: str) -
     token = settings.tokens.issue(job.job_id, job.links_expire_at)
     async with running_browser() as browser:
         with ingest(tmp_path, redis_url, port) as first:
-            await eventually(ready, within_s=STARTS_WITHIN_S)
+            await eventually(ready)
             async with visit(browser, f"{url}/jobs/{job.job_id}?token={token}") as opened:
                 page = opened.page
                 await page.wait_for_selector('html[data-live="open"]', state="attached")

@@ -70,7 +70,7 @@ async def ready(http: ClientSession, url: str) -> None:
         except OSError:
             return False
 
-    await eventually(answers, within_s=30)
+    await eventually(answers)
 
 
 def config(job_id: str, token: str) -> str:

@@ -29,7 +29,6 @@ from tests.support.redis_server import RedisServer
 from tests.support.smtp_server import SmtpServer, running_smtp
 from tests.support.waiting import eventually
 
-WITHIN_S = 60.0
 DETECTION_S = 2.0
 LEASE_MS = 1000
 
@@ -63,7 +62,7 @@ class Services:
         async def agreed() -> bool:
             return {await self._readiness(address) for address in self.addresses.values()} == {status}
 
-        await eventually(agreed, within_s=WITHIN_S)
+        await eventually(agreed)
 
     async def _readiness(self, address: str) -> int:
         try:
@@ -122,7 +121,7 @@ async def test_services_wait_for_redis_and_go_on(
             async def reached() -> bool:
                 return bool(services.starts() if moment == "during the detection" else services.smtp.tries)
 
-            await eventually(reached, within_s=WITHIN_S)
+            await eventually(reached)
             redis_server.kill()
         await services.until_all_are(503)
         await asyncio.sleep(1.5 * LEASE_MS / 1000)
@@ -134,7 +133,7 @@ async def test_services_wait_for_redis_and_go_on(
         async def mailed() -> bool:
             return bool((await services.read(address))["mail"] == "sent")
 
-        await eventually(mailed, within_s=WITHIN_S)
+        await eventually(mailed)
         (scan,) = (await services.read(address))["scans"]
         assert (scan["state"], scan["deliveries"]) == ("done", 1)
         assert services.starts() == 1

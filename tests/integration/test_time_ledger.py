@@ -29,7 +29,7 @@ async def test_a_scan_leaves_its_moments_from_first_byte_to_opened_link(
         async def claimed() -> bool:
             return "claimed" in (await system.status(submitted))["scans"][0]["times"]
 
-        await eventually(claimed, within_s=10)
+        await eventually(claimed)
         times = (await system.status(submitted))["scans"][0]["times"]
         assert list(times) == ["first_byte", "on_disk", "queued", "claimed"]
         system.network.let_go.set()
@@ -86,7 +86,7 @@ async def test_a_scan_that_is_started_twice_has_the_same_times_in_report_and_led
         async def broke_down() -> bool:
             return bool((await system.status(submitted))["scans"][0]["deliveries"] == 2)
 
-        await eventually(broke_down, within_s=15)
+        await eventually(broke_down)
         system.network.breaks = False
         await system.until_idle()
         scan = (await system.status(submitted))["scans"][0]

@@ -14,10 +14,9 @@ import pytest
 
 from corestream.up.supervisor import Service, Supervisor
 from pipeline.errors import ConfigurationError
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
-WITHIN_S = 15.0
 
 
 def script(text: str) -> tuple[str, ...]:
@@ -31,7 +30,7 @@ async def pid_in(path: Path) -> int:
     async def written() -> bool:
         return _read(path).endswith("\n")
 
-    await eventually(written, within_s=WITHIN_S)
+    await eventually(written)
     return int(_read(path))
 
 
@@ -53,7 +52,7 @@ async def ended(pid: int) -> None:
     async def gone() -> bool:
         return not is_running(pid)
 
-    await eventually(gone, within_s=WITHIN_S)
+    await eventually(gone)
 
 
 async def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
@@ -92,7 +91,7 @@ async def test_a_service_that_is_being_started_when_the_end_comes_has_its_grace_
     """A stop in the first moment leaves nothing behind, and waits no longer than for any other."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which the service inherits
     try:
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             async with Supervisor([Service("s", script("exec sleep 600"), stage=0, grace_s=0.3)]):
                 await asyncio.sleep(0)  # the supervisor's task runs so far that its process is on its way
     finally:
@@ -106,7 +105,7 @@ async def test_a_second_signal_does_not_wait_for_the_grace(tmp_path: Path) -> No
         pid = await pid_in(tmp_path / "pid")
         supervisor.hurry()
         started_s = time.monotonic()
-    assert time.monotonic() - started_s < WITHIN_S
+    assert time.monotonic() - started_s < PATIENCE_S
     await ended(pid)
 
 
@@ -114,7 +113,7 @@ async def test_a_service_that_refuses_its_settings_is_not_tried_again() -> None:
     """Exit status 2 says that trying again cannot help; the words name the service."""
     async with Supervisor([Service("viewer", script("exit 2"), stage=0)]) as supervisor:
         with pytest.raises(ConfigurationError, match="viewer"):
-            await asyncio.wait_for(supervisor.failed(), WITHIN_S)
+            await asyncio.wait_for(supervisor.failed(), PATIENCE_S)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a child follow its parent")

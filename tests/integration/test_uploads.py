@@ -27,7 +27,7 @@ from pipeline.clock import now
 from pipeline.streams import connect
 from tests.support.nifti_files import compressed, good
 from tests.support.tus import Answer, checksum, create, patch, send, upload
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 METADATA = "filename ZG9lX2phbmUubmlp,empty"
 
@@ -296,7 +296,7 @@ async def test_after_a_day_of_silence_an_upload_is_gone(
     async def is_gone() -> bool:
         return not part(settings, old).exists()
 
-    await eventually(is_gone, within_s=5)
+    await eventually(is_gone)
     assert (await send(http, "HEAD", old)).status == 404
     assert (await send(http, "HEAD", young)).status == 200
     assert len(incoming(settings)) == 2
@@ -314,7 +314,7 @@ async def test_what_came_before_a_cut_is_kept(
     async def has_come() -> bool:
         return part(settings, address).stat().st_size > 1_700_000
 
-    await eventually(has_come, within_s=5)
+    await eventually(has_come)
     writer.transport.abort()
     offset = int((await send(http, "HEAD", address)).headers["Upload-Offset"])
     assert (await patch(http, address, offset, content[offset:])).status == 204
@@ -347,7 +347,7 @@ async def test_a_newcomer_evicts_a_stalled_request(
     async def has_come() -> bool:
         return part(settings, address).stat().st_size > 1_700_000
 
-    await eventually(has_come, within_s=5)
+    await eventually(has_come)
     began = time.monotonic()
     offset = int((await send(http, "HEAD", address)).headers["Upload-Offset"])
     assert (await patch(http, address, offset, content[offset:])).status == 204
@@ -504,7 +504,7 @@ async def test_who_does_not_say_what_they_want_is_shown_out(settings: IngestSett
     await server.start_server(keepalive_timeout=0.3)
     reader, writer = await asyncio.open_connection("127.0.0.1", settings.ingest_port)
     writer.write(b"POST /api/jobs HTTP/1.1\r\nHost: x\r\n")
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
     writer.close()
     await server.close()
 
@@ -520,6 +520,6 @@ async def test_a_sender_that_falls_silent_is_cut_off_and_may_go_on(
     async def has_come() -> bool:
         return part(settings, address).stat().st_size == 1_000_000
 
-    await eventually(has_come, within_s=10)
+    await eventually(has_come)
     assert (await patch(http, address, 1_000_000, bytes(1_000_000))).status == 204
     writer.close()

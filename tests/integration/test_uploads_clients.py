@@ -21,11 +21,10 @@ from tests.support.browser import running_browser
 from tests.support.node import line, running_node
 from tests.support.ports import free_ports
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 MIB = 1024**2
-START_TIMEOUT_S = 60.0
 
 
 @dataclass
@@ -55,7 +54,7 @@ class Service:
         self._process = subprocess.Popen(  # noqa: ASYNC220 - starts at once
             [sys.executable, "-m", "ingest"], cwd=ROOT, env=os.environ | settings
         )
-        await eventually(self._answers, within_s=START_TIMEOUT_S)
+        await eventually(self._answers)
 
     async def _answers(self) -> bool:
         try:
@@ -68,7 +67,7 @@ class Service:
         """Send it a signal and wait for its end."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
-            self._process.wait(START_TIMEOUT_S)
+            self._process.wait(PATIENCE_S)
 
     def sha256(self, address: str) -> str:
         """Return what an upload hashes to."""
@@ -130,7 +129,7 @@ async def test_tus_js_client_goes_on_through_a_kill_in_the_middle_of_a_piece(
             async def is_in_the_middle() -> bool:
                 return 3 * MIB < service.part(at).stat().st_size < 7 * MIB
 
-            await eventually(is_in_the_middle, within_s=20)
+            await eventually(is_in_the_middle)
             service.end(signal.SIGKILL)
             kept_bytes = service.part(at).stat().st_size
             await service.start()
@@ -151,7 +150,7 @@ async def test_tus_js_client_goes_on_through_a_cut_connection(service: Service, 
             async def is_in_the_middle() -> bool:
                 return service.part(address).stat().st_size > 9 * MIB
 
-            await eventually(is_in_the_middle, within_s=20)
+            await eventually(is_in_the_middle)
             proxy.cut()
             assert await line(client, "done ") == address
     assert service.sha256(address) == digest(content)
@@ -197,7 +196,7 @@ async def test_a_browser_goes_on_after_its_page_was_loaded_again(service: Servic
         async def is_in_the_middle() -> bool:
             return bool(await page.evaluate("() => window.sent > 9 * 1024 * 1024"))
 
-        await eventually(is_in_the_middle, within_s=20)
+        await eventually(is_in_the_middle)
         await prepare()
         known = await page.evaluate("() => window.upload.findPreviousUploads()")
         assert len(known) == 1
@@ -208,9 +207,9 @@ async def test_a_browser_goes_on_after_its_page_was_loaded_again(service: Servic
                 window.upload.start();
             }"""
         )
-        await eventually(lambda: page.evaluate("() => window.sent !== undefined"), within_s=20)
+        await eventually(lambda: page.evaluate("() => window.sent !== undefined"))
         assert await page.evaluate("() => window.sent") >= 8 * MIB
-        await eventually(lambda: page.evaluate("() => window.done || window.failed"), within_s=30)
+        await eventually(lambda: page.evaluate("() => window.done || window.failed"))
         assert await page.evaluate("() => window.failed") is None
         address = await page.evaluate("() => window.done")
         sha256 = await page.evaluate("() => window.digest")

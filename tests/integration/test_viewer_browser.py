@@ -32,7 +32,6 @@ VARIANTS = [
     pytest.param({"dark": True}, id="dark"),
     pytest.param({"width": 390, "height": 844}, id="phone"),
 ]
-READY_MS = 30_000.0
 
 
 # One browser for all tests, and so one event loop; every page is opened in a fresh profile.
@@ -78,9 +77,7 @@ async def value_under_crosshair(page: Page, mm: list[float], volume: int) -> flo
 
 async def ready(page: Page, volumes: int = 2) -> None:
     """Wait until Papaya has drawn so many volumes."""
-    await page.wait_for_selector(
-        f'html[data-viewer="ready"][data-volumes="{volumes}"]', state="attached", timeout=READY_MS
-    )
+    await page.wait_for_selector(f'html[data-viewer="ready"][data-volumes="{volumes}"]', state="attached")
 
 
 async def range_of(page: Page, volume: int) -> list[float]:
@@ -381,7 +378,7 @@ async def test_a_damaged_volume_is_said_in_words(
     path = viewer.storage.result_dir(job.job_id, job.scans[0].scan_id) / "saliency.nii.gz"
     path.write_bytes(path.read_bytes()[:2000])
     async with visit(browser, viewer.papaya(job)) as opened:
-        await opened.page.wait_for_selector('html[data-viewer="error"]', state="attached", timeout=READY_MS)
+        await opened.page.wait_for_selector('html[data-viewer="error"]', state="attached")
         said = await opened.page.text_content("#message")
         assert said == "The saliency map arrived incomplete or damaged. Reload the page to fetch it again."
 
@@ -396,7 +393,7 @@ async def test_a_volume_too_large_for_a_browser_is_said_before_it_is_fetched(
     path = viewer.storage.result_dir(job.job_id, job.scans[0].scan_id) / "aligned.nii.gz"
     path.write_bytes(gzip.compress(header.binaryblock + bytes(10_000)))
     async with visit(browser, viewer.papaya(job)) as opened:
-        await opened.page.wait_for_selector('html[data-viewer="error"]', state="attached", timeout=READY_MS)
+        await opened.page.wait_for_selector('html[data-viewer="error"]', state="attached")
         said = await opened.page.text_content("#message")
         assert said == (
             "The scan is too large for this browser: 2000 MiB unpacked. "

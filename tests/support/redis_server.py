@@ -16,8 +16,8 @@ import pytest
 import redis
 
 from tests.support.ports import free_ports
+from tests.support.waiting import PATIENCE_S
 
-START_TIMEOUT_S = 10.0
 Kind = Literal["redis", "valkey"]
 
 
@@ -50,7 +50,7 @@ class RedisServer:
             "redis.log",
         ]
         self._process = subprocess.Popen([self._binary, *options])
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         with redis.Redis(port=self.port) as client:
             while True:
                 try:

@@ -41,8 +41,6 @@ from tests.support.waiting import eventually
 
 STREAM, GROUP, DEAD, OUT, STARTS, TOLD = "work", "workers", "dead", "out", "starts", "told"
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 20.0
-"""Far above what anything here takes; a test that needs a bound states its own."""
 SLACK_S = 0.5
 """What a busy machine may add to a bound."""
 ERRORS = {
@@ -176,9 +174,9 @@ class Bench:
         async def started() -> bool:
             return len(await self.starts(entry_id)) >= times
 
-        return await eventually(started, within_s=PATIENCE_S)
+        return await eventually(started)
 
-    async def until_empty(self, within_s: float = PATIENCE_S) -> float:
+    async def until_empty(self) -> float:
         """Wait until nothing waits, runs or is pending."""
 
         async def empty() -> bool:
@@ -187,7 +185,7 @@ class Bench:
                 return stats.length == stats.pending == 0
             return False
 
-        return await eventually(empty, within_s=within_s)
+        return await eventually(empty)
 
     @contextlib.asynccontextmanager
     async def consuming(self, *consumers: Consumer) -> AsyncIterator[asyncio.Event]:

@@ -37,7 +37,6 @@ from tests.support.waiting import eventually
 ADDRESS = "reader@hospital.example"
 SECRET = SecretStr("s" * 64)
 ADMIN = SecretStr("the-administrator's-own")
-WITHIN_S = 15.0
 
 
 @dataclass
@@ -126,7 +125,7 @@ class System:
         async def idle() -> bool:
             return not (await self.client.xlen(self.keys.scans) or await self.client.xlen(self.keys.results))
 
-        await eventually(idle, within_s=WITHIN_S)
+        await eventually(idle)
 
 
 @asynccontextmanager

@@ -7,9 +7,12 @@ import time
 from collections.abc import Awaitable, Callable
 
 POLL_S = 0.01
+PATIENCE_S = 60.0
+"""Ends a test that hangs. It measures nothing, so it is far above what a busy machine needs for anything but
+the network; a test that is about a time says which."""
 
 
-async def eventually(condition: Callable[[], Awaitable[object]], *, within_s: float) -> float:
+async def eventually(condition: Callable[[], Awaitable[object]], *, within_s: float = PATIENCE_S) -> float:
     """Return after how many seconds `condition` came true.
 
     Raises:
