@@ -45,18 +45,19 @@ class StandIn:
 
     Attributes:
         refuses: Whether the next scans are refused.
-        breaks: Whether the next detections break down.
+        breaks: How many of the next detections break down.
         let_go: Detections end once it is set.
     """
 
     refuses: bool = False
-    breaks: bool = False
+    breaks: int = 0
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def detect(self, _scan: Path, stage: Path, *, job_id: str, scan_id: str) -> None:
         """Detect as the child does."""
         await self.let_go.wait()
         if self.breaks:
+            self.breaks -= 1
             raise TransientError("The stand-in was told to break down.")
         if self.refuses:
             raise ScanRefusedError(**REFUSAL.model_dump())
