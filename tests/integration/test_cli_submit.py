@@ -140,7 +140,7 @@ async def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(
     folder.mkdir()
     (folder / "scan.nii").write_bytes(good())
     (folder / ".hidden").write_bytes(b"not a scan")
-    proxy = TcpProxy(int(intake.url.rpartition(":")[2]), bytes_per_s=2 * 1024**2)
+    proxy = TcpProxy(int(intake.url.rpartition(":")[2]), lose_after_bytes=2 * 1024**2)
     async with proxy.running():
         command = ("submit", str(folder), "--server", f"http://127.0.0.1:{proxy.port}")
         process = await asyncio.create_subprocess_exec(
@@ -148,7 +148,8 @@ async def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(
         )
 
         async def is_in_the_middle() -> bool:
-            return any(part.stat().st_size > 10**6 for part in (intake.data_dir / "incoming").glob("*.part"))
+            parts = (intake.data_dir / "incoming").glob("*.part")
+            return proxy.lost and any(part.stat().st_size > 10**6 for part in parts)
 
         await eventually(is_in_the_middle)
         process.send_signal(signal.SIGINT)
