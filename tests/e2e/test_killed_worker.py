@@ -17,6 +17,7 @@ from corestream.mail.mailbox import Mailbox
 from pipeline.keys import PROCESSORS, Keys
 from pipeline.streams import connect
 from tests.support.installation import Installation
+from tests.support.processes import children, processes
 from tests.support.waiting import eventually
 
 KEYS = Keys("corestream:")
@@ -54,17 +55,6 @@ async def worker_of(redis: Redis, job_id: str, scan_id: str) -> int:
     return pids[0]
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    lists = [(task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
-    return [int(child) for text in lists for child in text.split()]
-
-
-def alive(pids: list[int]) -> list[int]:
-    """Those of the processes that still run."""
-    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-
-
 async def test_a_scan_whose_worker_is_killed_is_finished_once_by_another(
     two_workers: Installation, sample: Path, http: aiohttp.ClientSession, redis: Redis
 ) -> None:
@@ -93,4 +83,8 @@ async def test_a_scan_whose_worker_is_killed_is_finished_once_by_another(
     assert len(mails) == 1
     assert await redis.xlen(KEYS.scans) == 0
     assert orphans
-    assert alive(orphans) == []  # the network's process does not outlive its worker
+
+    async def ended() -> bool:
+        return not orphans & processes().keys()
+
+    await eventually(ended)  # the network's process does not outlive its worker

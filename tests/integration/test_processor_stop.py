@@ -14,6 +14,7 @@ import pytest
 from aiohttp import ClientSession
 
 from tests.support.ports import free_ports
+from tests.support.processes import children
 from tests.support.waiting import eventually
 
 
@@ -47,11 +48,9 @@ async def test_sigterm_ends_a_processor_that_is_loading_its_network(
     processor: subprocess.Popen[bytes],
 ) -> None:
     """A start that turns out to be a mistake need not be waited for."""
-    children = Path(f"/proc/{processor.pid}/task/{processor.pid}/children")
 
     async def loading() -> bool:
-        lists = [(task / "children").read_text() for task in children.parents[1].iterdir()]
-        return any(lists)
+        return bool(children(processor.pid))
 
     await eventually(loading)
     await _assert_stops(processor)

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.ports import free_ports
+from tests.support.processes import children, descendants, processes
 
 ROOT = Path(__file__).parents[2]
 WITHIN_S = 120.0
@@ -88,32 +89,10 @@ def eventually(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def processes() -> dict[int, int]:
-    """Return the parent of every living process of this machine; zombies are dead."""
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state != "Z":
-            parents[int(entry.parent.name)] = int(parent)
-    return parents
-
-
-def descendants(pid: int) -> set[int]:
-    """Return a process's children, theirs, and so on."""
-    parents = processes()
-    found: set[int] = set()
-    while more := {child for child, parent in parents.items() if parent in found | {pid}} - found:
-        found |= more
-    return found
-
-
-def children(pid: int) -> dict[str, int]:
-    """Return the services of an `up` by name; a process that a service has just begun looks like it."""
+def services(pid: int) -> dict[str, int]:
+    """Return the services of an `up` by name."""
     found = {}
-    for child in (child for child, parent in processes().items() if parent == pid):
+    for child in children(pid):  # not theirs: what a service has just begun still looks like it
         try:
             command = Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
         except (FileNotFoundError, ProcessLookupError):
@@ -130,7 +109,7 @@ def all_services(pid: int) -> dict[str, int]:
 
     def complete() -> bool:
         found.clear()
-        found.update(children(pid))
+        found.update(services(pid))
         return found.keys() == SERVICES
 
     eventually(complete)
@@ -194,8 +173,8 @@ def test_a_killed_service_comes_back(installation: Up, name: str) -> None:
     """The out-of-memory killer takes any of them; the others go on meanwhile."""
     before = all_services(installation.process.pid)
     os.kill(before[name], signal.SIGKILL)
-    eventually(lambda: children(installation.process.pid).get(name, before[name]) != before[name])
-    after = children(installation.process.pid)
+    eventually(lambda: services(installation.process.pid).get(name, before[name]) != before[name])
+    after = services(installation.process.pid)
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name
     }
@@ -234,7 +213,7 @@ def test_sigterm_ends_everything_in_order(tmp_path: Path) -> None:
         started = descendants(running.process.pid)
     assert len(started) >= len(SERVICES)
     assert running.process.returncode == 0
-    assert not started & processes().keys()
+    eventually(lambda: not started & processes().keys())  # what they started ends just after them
     log = (running.data_dir / "redis" / "redis.log").read_text()
     assert "bye bye" in log
 

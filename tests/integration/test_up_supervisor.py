@@ -14,6 +14,7 @@ import pytest
 
 from corestream.up.supervisor import Service, Supervisor
 from pipeline.errors import ConfigurationError
+from tests.support.processes import processes
 from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
@@ -38,19 +39,11 @@ def _read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def is_running(pid: int) -> bool:
-    """Tell whether a process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 async def ended(pid: int) -> None:
     """Wait until a process is gone."""
 
     async def gone() -> bool:
-        return not is_running(pid)
+        return pid not in processes()
 
     await eventually(gone)
 
@@ -64,7 +57,7 @@ async def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
         os.kill(first, signal.SIGKILL)
         second = await pid_in(tmp_path / "pid")
         assert second != first
-    assert not is_running(second)
+    assert second not in processes()
 
 
 async def test_services_end_stage_by_stage(tmp_path: Path) -> None:
