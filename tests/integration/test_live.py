@@ -323,6 +323,7 @@ async def test_a_page_outlives_a_killed_ingest(tmp_path: Path, redis_url: str) -
                 done = ScanProcessed(job_id=job.job_id, scan_id=scan_id, path="result")
                 await jobs.scan_ended(done).run(client)
                 with ingest(tmp_path, redis_url, port):
+                    await eventually(ready)
                     await page.wait_for_selector('[data-state="done"]')
                     await page.wait_for_selector('html[data-live="ended"]', state="attached")
     await client.aclose()

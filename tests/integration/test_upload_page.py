@@ -131,10 +131,10 @@ async def test_an_upload_goes_on_after_a_reload_where_it_stopped(system: System,
         await page.set_input_files("#file", large)
         await page.wait_for_selector("text=The connection is lost; trying again")
         page.once("dialog", accept)
-        await page.unroute("**/api/uploads/*")
         await page.reload()
-        page.on("request", note)
         await page.wait_for_selector('html[data-upload="ready"]', state="attached")
+        await page.unroute("**/api/uploads/*")  # the page that was left would have gone on
+        page.on("request", note)
         await page.set_input_files("#file", large)
         await page.wait_for_selector("text=1 of 1 sent")
     assert offsets == [CHUNK_BYTES]
