@@ -18,7 +18,7 @@ from ingest.settings import IngestSettings
 from pipeline.web.openapi import operations
 from tests.support.nifti_files import compressed, good
 from tests.support.ports import free_ports
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ADMIN_TOKEN = "admin-token-of-the-test"  # noqa: S105 - opens nothing but this test's own service
 PAGES = ("/jobs/", "/monitor")
@@ -120,6 +120,7 @@ async def test_every_answer_is_one_that_the_description_tells_of(service: str, t
         ),  # /api/dead/{id} fits /retry too
         *("--exclude-path", "/api/jobs/{job_id}/events"),  # it does not end while the job waits
         *("--max-examples", os.environ.get("CORESTREAM_FUZZ_EXAMPLES", "15"), "--seed", "1"),
+        *("--request-timeout", f"{PATIENCE_S:.0f}", "--suppress-health-check", "too_slow"),
         *("--continue-on-failure", "--no-color", "--warnings", "off"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,
