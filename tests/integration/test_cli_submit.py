@@ -153,7 +153,7 @@ async def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(
 
         await eventually(is_in_the_middle)
         process.send_signal(signal.SIGINT)
-        _, words = await process.communicate()
+        _, words = await asyncio.wait_for(process.communicate(), PATIENCE_S)
         assert process.returncode == 130, words
         assert b"goes on where it stopped" in words
         (part,) = (intake.data_dir / "incoming").glob("*.part")
@@ -175,10 +175,12 @@ async def test_ctrl_c_while_waiting_says_where_the_job_goes_on(intake: Intake, t
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
-    while b"waiting" not in await process.stderr.readline():
-        pass
-    process.send_signal(signal.SIGINT)
-    words = await process.stderr.read()
-    assert await process.wait() == 130, words
+    async with asyncio.timeout(PATIENCE_S):
+        async for line in process.stderr:
+            if b"waiting" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        words = await process.stderr.read()
+        assert await process.wait() == 130, words
     (job_id,) = Storage(intake.data_dir).job_ids()
     assert f"/jobs/{job_id}" in "".join(words.decode().split())
