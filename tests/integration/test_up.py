@@ -46,7 +46,7 @@ class Up:
 @contextmanager
 def running_up(folder: Path) -> Iterator[Up]:
     """Run one until the block ends, from the moment it says that it is ready; then SIGTERM."""
-    port, data_dir, drop_dir, log = free_ports(5), folder / "data", folder / "drop", folder / "up.log"
+    port, data_dir, drop_dir, log = free_ports(6), folder / "data", folder / "drop", folder / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command(data_dir, port), "--drop", str(drop_dir)],

@@ -45,7 +45,7 @@ def running_installation(
         workers: Processors.
         settings: Environment, without the prefix `CORESTREAM_`.
     """
-    port = free_ports(4 + workers)  # pages, mails, and the metrics of notifier and processors
+    port = free_ports(5 + workers)  # pages, metrics of notifier and processors, mails
     log = folder / "up.log"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CORESTREAM_")}
     environment |= {f"CORESTREAM_{name}": value for name, value in settings.items()}
