@@ -29,7 +29,7 @@ from pipeline.streams import (
     publish,
 )
 from tests.support.results import accepted_job
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 KEYS = Keys("corestream:")
@@ -56,7 +56,7 @@ def corestream(redis_url: str, storage: Storage) -> Command:
             env=os.environ | known | settings,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
 

@@ -83,7 +83,7 @@ def corestream(*arguments: str | Path, **settings: str) -> subprocess.CompletedP
         env=os.environ | settings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 

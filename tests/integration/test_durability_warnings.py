@@ -20,7 +20,7 @@ from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
 from notifier.worker import serve
 from pipeline.streams import connect
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 KEY = SecretStr("s" * 64)
@@ -78,7 +78,7 @@ async def test_the_doctor_says_it(forgetful_redis: str, tmp_path: Path) -> None:
         env=os.environ | known,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     (line,) = [line for line in done.stdout.splitlines() if " Redis " in line and "version" in line]

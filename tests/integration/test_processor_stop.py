@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 
 from tests.support.ports import free_ports
 from tests.support.processes import children
-from tests.support.waiting import eventually
+from tests.support.waiting import NETWORK_PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def test_sigterm_ends_a_processor_whose_redis_is_away(
     async def waiting() -> bool:
         return b"stream.unavailable" in (tmp_path / "log").read_bytes()
 
-    await eventually(waiting, within_s=120)
+    await eventually(waiting, within_s=NETWORK_PATIENCE_S)
     async with ClientSession(f"http://127.0.0.1:{metrics_port}") as http:
         async with http.get("/readyz") as answer:
             assert answer.status == 503

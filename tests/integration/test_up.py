@@ -20,10 +20,9 @@ import pytest
 
 from tests.support.ports import free_ports
 from tests.support.processes import children, descendants, processes
+from tests.support.waiting import NETWORK_PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
-WITHIN_S = 120.0
-"""Ends a test that hangs; a processor takes ten seconds to load TensorFlow on a machine that has time."""
 SERVICES = {"redis", "catch-mail", "ingest", "viewer", "processor", "notifier"}
 
 
@@ -61,7 +60,7 @@ def running_up(folder: Path) -> Iterator[Up]:
         yield Up(process, port, data_dir, drop_dir, log)
     finally:
         process.terminate()
-        process.wait(WITHIN_S)
+        process.wait(NETWORK_PATIENCE_S)
 
 
 def command(data: Path, port: int) -> list[str]:
@@ -83,9 +82,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 def eventually(condition: Callable[[], bool]) -> None:
     """Wait for a condition; a test that never sees it fails."""
-    deadline_s = time.monotonic() + WITHIN_S
+    deadline_s = time.monotonic() + NETWORK_PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline_s, f"did not come true within {WITHIN_S} s"
+        assert time.monotonic() < deadline_s, f"did not come true within {NETWORK_PATIENCE_S} s"
         time.sleep(0.05)
 
 
@@ -118,7 +117,7 @@ def all_services(pid: int) -> dict[str, int]:
 
 def page(url: str) -> str:
     """Return a page's text."""
-    with urllib.request.urlopen(url, timeout=WITHIN_S) as answer:  # noqa: S310 - an address of our own
+    with urllib.request.urlopen(url, timeout=NETWORK_PATIENCE_S) as answer:  # noqa: S310 - an address of our own
         return str(answer.read().decode())
 
 
@@ -236,6 +235,6 @@ def up(data: Path, port: int, **settings: str) -> subprocess.CompletedProcess[st
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=WITHIN_S,
+        timeout=NETWORK_PATIENCE_S,
         check=False,
     )

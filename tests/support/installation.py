@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.ports import free_ports
-
-START_TIMEOUT_S = 120.0
-"""TensorFlow takes some ten seconds on a quiet machine; CI's is not always one."""
-STOP_TIMEOUT_S = 60.0
+from tests.support.waiting import NETWORK_PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -37,7 +34,7 @@ class Installation:
 def running_installation(
     folder: Path, *, redis_url: str, workers: int = 1, **settings: str
 ) -> Iterator[Installation]:
-    """Run `corestream up` until the block ends; it must then end by itself within a minute of SIGTERM.
+    """Run `corestream up` until the block ends; it must then end by itself after SIGTERM.
 
     Args:
         folder: For its data and its log.
@@ -72,14 +69,14 @@ def running_installation(
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_TIMEOUT_S)
+            process.wait(NETWORK_PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
 
 
 def _wait_until_ready(installation: Installation) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + NETWORK_PATIENCE_S
     for url in (installation.url, installation.viewer_url):
         while not _answers(f"{url}/readyz"):
             if installation.process.poll() is not None or time.monotonic() > deadline:
