@@ -174,6 +174,7 @@ async def test_a_browser_goes_on_after_its_page_was_loaded_again(service: Servic
     proxy = TcpProxy(service.port, lose_after_bytes=10 * MIB)
     async with proxy.running(), running_browser() as browser:
         page = await browser.new_page()
+        page.set_default_timeout(PATIENCE_S * 1000)
         url = f"http://localhost:{proxy.port}/"
 
         async def prepare() -> None:

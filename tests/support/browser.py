@@ -58,7 +58,9 @@ async def running_browser() -> AsyncIterator[Browser]:
             pytest.fail(message)
         pytest.skip(message)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=binary, args=list(_FLAGS))
+        browser = await playwright.chromium.launch(
+            executable_path=binary, args=list(_FLAGS), timeout=PATIENCE_S * 1000
+        )
         try:
             yield browser
         finally:
