@@ -219,12 +219,14 @@ class Bench:
 
 
 async def not_heed(answer: str) -> None:
-    """Wait to be cancelled, and then go on as if nothing had been, or answer with `an error`."""
+    """Wait to be cancelled, and then answer with `an error`, with `nothing`, or as if nothing had been."""
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
         if answer == "an error":
             raise ZeroDivisionError from None
+        if answer == "nothing":
+            await asyncio.Event().wait()
 
 
 async def _main() -> None:

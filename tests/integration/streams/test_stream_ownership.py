@@ -101,7 +101,7 @@ async def test_a_lease_is_renewed_by_its_owner_alone_and_counts_nothing(stream_b
     assert await scripts.renew(owner)
 
 
-@pytest.mark.parametrize("answer", ["an effect", "an error"])
+@pytest.mark.parametrize("answer", ["an effect", "an error", "nothing"])
 async def test_a_handler_that_does_not_heed_the_end_of_its_lease_is_lost_all_the_same(
     stream_bench: Bench, answer: str
 ) -> None:

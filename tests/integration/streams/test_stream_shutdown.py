@@ -48,7 +48,7 @@ async def test_a_stop_lets_running_handlers_finish_within_the_grace(stream_bench
     assert await stream_bench.starts(second) == []
 
 
-@pytest.mark.parametrize("answer", ["an effect", "an error"])
+@pytest.mark.parametrize("answer", ["an effect", "an error", "nothing"])
 async def test_a_handler_that_does_not_heed_a_stop_is_handed_back_uncounted(
     stream_bench: Bench, answer: str
 ) -> None:
