@@ -20,6 +20,7 @@ from pipeline.storage import JobRecord
 from tests.support.browser import running_browser, visit
 from tests.support.results import AFFINE, PEAK_VOXEL, REFUSAL, accepted_job, head, publish_result
 from tests.support.viewing import RunningViewer, running_viewer
+from viewer import result_page
 
 VOXELS = [PEAK_VOXEL, (100, 90, 70), (115, 110, 80), (73, 91, 66), (20, 40, 60), (104, 98, 90)]
 VOXELS += [
@@ -258,9 +259,14 @@ async def test_the_picture_can_be_moved_through_by_keyboard_alone(
 
 @pytest.mark.parametrize("variant", VARIANTS)
 async def test_no_page_complains_or_scrolls_sideways(
-    viewer: RunningViewer, browser: Browser, job: JobRecord, variant: dict[str, Any]
+    viewer: RunningViewer,
+    browser: Browser,
+    job: JobRecord,
+    variant: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No console error, no exception, no violation of the Content-Security-Policy."""
+    monkeypatch.setattr(result_page, "REFRESH_S", 3600)  # one with a scan that waits would go meanwhile
     async with visit(browser, viewer.result(job), **variant) as opened:
         for details in await opened.page.query_selector_all("details"):
             await details.evaluate("(node) => { node.open = true; }")
