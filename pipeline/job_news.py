@@ -79,12 +79,14 @@ class JobNews:
     async def _listen(self, stop: asyncio.Event) -> None:
         async with self._client.pubsub() as channel:
             await channel.psubscribe(self._keys.timeline("*"))
-            self._wake_all()  # what happened before was not heard
             while not stop.is_set():
-                message = await channel.get_message(ignore_subscribe_messages=True, timeout=_LISTEN_S)
-                if message is not None:
-                    for woken in self._followers.get(message["channel"], ()):
-                        woken.set()
+                message = await channel.get_message(timeout=_LISTEN_S)
+                if message is None:
+                    continue
+                if message["type"] == "psubscribe":
+                    self._wake_all()  # what happened before Redis took the subscription was not heard
+                for woken in self._followers.get(message["channel"], ()):
+                    woken.set()
 
     def end(self) -> None:
         """Wake everybody for good: the service stops."""

@@ -17,7 +17,8 @@ import structlog
 
 log = structlog.get_logger()
 
-_LAST_WORDS_WITHIN_S = 1.0
+_LAST_WORDS_WITHIN_S = 5.0
+"""They are read in no time, unless the machine is busy or what a child left behind holds the pipe."""
 
 
 class Printed:

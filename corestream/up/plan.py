@@ -65,7 +65,7 @@ def prepared(data: Path, *, host: str, port: int, workers: int, drop: Path | Non
         data: Where everything lies; made if need be.
         host: Address that ingest and viewer listen on.
         port: Of ingest; the viewer takes the next, the page of caught mails the one after, then come the
-            metrics of the notifier and of each processor, where these ports are free.
+            metrics of the notifier and of each processor and what catches mails, where these are free.
         workers: Number of processors.
         drop: The drop folder; None for that of the environment, if it names one.
 
@@ -89,7 +89,7 @@ def prepared(data: Path, *, host: str, port: int, workers: int, drop: Path | Non
             services.append(stack.enter_context(_redis(folder)))
         catches_mail = not _configured("SMTP_URL")
         if catches_mail:
-            services.append(_mail_catcher(folder, port + 2))
+            services.append(_mail_catcher(folder, port + 2, smtp_port=port + 4 + workers))
         _provide("SECRET_KEY", kept_secret(folder, SECRET_FILE))
         own_token = not _configured("ADMIN_TOKEN")
         _provide("ADMIN_TOKEN", kept_secret(folder, ADMIN_FILE))
@@ -148,9 +148,10 @@ def _own_services(workers: int, processor_grace_s: float, metrics_port: int) -> 
     ]
 
 
-def _mail_catcher(folder: Path, page_port: int) -> Service:
+def _mail_catcher(folder: Path, page_port: int, smtp_port: int) -> Service:
     require_port(_LOCAL, page_port, "page of caught mails")
-    smtp_port = free_ports()
+    # One that the kernel chose it may give to another program while the catcher starts, or starts again.
+    smtp_port = free_ports(first=smtp_port if smtp_port <= _LAST_PORT else None)
     _set("SMTP_URL", f"smtp://{_LOCAL}:{smtp_port}")
     command = (
         *(sys.executable, "-m", "corestream", "catch-mail", "--dir", str(folder / "mail")),

@@ -21,6 +21,8 @@ RENEWALS_PER_LEASE = 3
 """Two renewals may fail before the lease is over."""
 RETRIES_PER_LEASE = 10
 """While renewal fails it is tried more often, so that every owner has renewed soon after an outage."""
+CANCEL_AGAIN_S = 1.0
+"""redis-py loses one that comes while it sends, to asyncio.wait_for before Python 3.12: it is repeated."""
 
 
 class Lease:
@@ -54,9 +56,10 @@ class Lease:
             if not working.done():
                 raise LeaseLostError
         finally:
-            if not working.done():
+            while not working.done():
                 working.cancel()
-                await asyncio.gather(working, return_exceptions=True)
+                await asyncio.wait({working}, timeout=CANCEL_AGAIN_S)
+            await asyncio.gather(working, return_exceptions=True)  # what it raises is of no interest any more
         if working.cancelled():
             raise RuntimeError("Expected the handler to return or raise an error, it cancelled itself.")
         return working.result()

@@ -46,7 +46,7 @@ def two_workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installati
     with (
         running_redis(folder) as redis,
         running_installation(
-            folder, redis_url=redis.url, workers=2, MODEL="demo", LEASE_MS="3000"
+            folder, redis_url=redis.url, workers=2, MODEL="demo", LEASE_MS="6000"
         ) as installation,
     ):
         yield installation

@@ -20,9 +20,8 @@ from corestream.mail.mailbox import Mailbox
 from tests.support.browser import running_browser, visit
 from tests.support.installation import Installation
 from tests.support.reference import aligned_volume, expected, reference
-from tests.support.waiting import eventually
+from tests.support.waiting import NETWORK_PATIENCE_S, eventually
 
-RESULT_TIMEOUT_S = 120.0
 ADDRESS = "reader@hospital.example"
 
 
@@ -45,7 +44,7 @@ async def mailed_link(installation: Installation, link_start: str) -> str:
         ]
         return bool(found)
 
-    await eventually(arrived, within_s=RESULT_TIMEOUT_S)
+    await eventually(arrived, within_s=NETWORK_PATIENCE_S)
     return found[0]
 
 
@@ -100,7 +99,7 @@ async def test_a_real_head_goes_from_curl_to_papaya(published: Installation, art
         job.update(await curl_json(submitted["status_url"]))
         return bool(job["state"] == "finished" and job["mail"] == "sent")
 
-    await eventually(finished, within_s=RESULT_TIMEOUT_S)
+    await eventually(finished, within_s=NETWORK_PATIENCE_S)
     scan = job["scans"][0]
     assert (scan["state"], scan["deliveries"], scan["error"]) == ("done", 1, None)
     public = expected("cranium_ncct")
@@ -132,7 +131,7 @@ async def test_a_raw_head_is_aligned_on_its_way_and_a_slab_is_refused_in_words(
         job.update(await curl_json(submitted["status_url"]))
         return bool(job["state"] == "finished")
 
-    await eventually(finished, within_s=RESULT_TIMEOUT_S)
+    await eventually(finished, within_s=NETWORK_PATIENCE_S)
     done, refused = job["scans"]
     assert (done["state"], refused["state"]) == ("done", "failed")
     assert refused["error"]["code"] == "brain-cut-off"

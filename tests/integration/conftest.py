@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,7 +11,15 @@ import structlog
 from playwright.async_api import Browser
 
 from tests.support.browser import running_browser
+from tests.support.ports import free_ports
 from tests.support.redis_server import RedisServer, running_redis
+
+
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> None:
+    """Let Ctrl-C reach what tests start; a shell has what it runs in the background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +38,12 @@ async def browser() -> AsyncIterator[Browser]:
     """A Chromium of the test's own."""
     async with running_browser() as running:
         yield running
+
+
+@pytest.fixture
+def unused_tcp_port() -> int:
+    """Of this worker alone; pytest-asyncio's own may be given to two."""
+    return free_ports()
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ async def test_a_scan_is_retried_over_http(system: System) -> None:
     async def done() -> bool:
         return bool((await system.status(submitted))["scans"][0]["state"] == "done")
 
-    await eventually(done, within_s=10)
+    await eventually(done)
     async with system.http.post(f"{url}/retry", headers=BEARER) as answer:
         assert (answer.status, (await answer.json())["code"]) == (404, "letter-unknown")
 

@@ -20,6 +20,7 @@ from ingest.api_keys import ApiKeys
 from ingest.app import build
 from ingest.settings import IngestSettings
 from tests.support.nifti_files import compressed, good
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -112,7 +113,7 @@ def command(data: Path, *arguments: str, **environment: str) -> subprocess.Compl
         env=os.environ | {"CORESTREAM_DATA_DIR": str(data)} | environment,
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 

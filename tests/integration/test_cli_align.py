@@ -14,6 +14,7 @@ import numpy as np
 from processor.align_scan import AlignmentReport
 from processor.detection.grid import GRID_AFFINE, GRID_SHAPE
 from tests.support.heads import moved, raw_head
+from tests.support.waiting import NETWORK_PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +28,7 @@ def align(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         env=environment | {"COLUMNS": "400"},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=NETWORK_PATIENCE_S,
         check=False,
     )
 

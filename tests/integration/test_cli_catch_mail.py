@@ -14,13 +14,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from corestream.up.ports import free_ports
 from tests.support.axe import findings
 from tests.support.browser import running_browser, visit
-from tests.support.waiting import eventually
+from tests.support.ports import free_ports
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 30.0
 LINK = "http://127.0.0.1:7606/r/token.of-a_job"
 
 
@@ -37,7 +36,8 @@ class Catcher:
 @pytest.fixture
 async def catcher(tmp_path: Path) -> AsyncIterator[Catcher]:
     """A mail catcher of the test's own."""
-    smtp_port, page_port = free_ports(), free_ports()
+    smtp_port = free_ports(2)
+    page_port = smtp_port + 1
     arguments = ["--smtp-port", str(smtp_port), "--page-port", str(page_port), "--dir", str(tmp_path)]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "corestream", "catch-mail", *arguments), cwd=ROOT
@@ -53,7 +53,7 @@ async def catcher(tmp_path: Path) -> AsyncIterator[Catcher]:
                 return False
 
     try:
-        await eventually(answers, within_s=START_TIMEOUT_S)
+        await eventually(answers)
         yield caught
     finally:
         if process.returncode is None:
@@ -139,4 +139,4 @@ async def test_a_web_page_cannot_read_mails_by_a_name_that_points_here(catcher: 
 async def test_sigterm_ends_the_catcher_in_order(catcher: Catcher) -> None:
     """It is a service like the others."""
     catcher.process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(catcher.process.wait(), START_TIMEOUT_S) == 0
+    assert await asyncio.wait_for(catcher.process.wait(), PATIENCE_S) == 0

@@ -29,7 +29,7 @@ from pipeline.streams import (
     publish,
 )
 from tests.support.results import accepted_job
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 KEYS = Keys("corestream:")
@@ -56,7 +56,7 @@ def corestream(redis_url: str, storage: Storage) -> Command:
             env=os.environ | known | settings,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
 
@@ -94,7 +94,7 @@ async def failed_job(redis_url: str, storage: Storage) -> AsyncIterator[JobRecor
     async def both_dead() -> bool:
         return int(await client.xlen(KEYS.dead)) == 2
 
-    await eventually(both_dead, within_s=10)
+    await eventually(both_dead)
     stop.set()
     await task
     yield job
@@ -186,7 +186,7 @@ async def test_the_redis_of_a_running_up_is_found_in_its_folder(
             async def listens() -> bool:
                 return socket.exists()
 
-            await eventually(listens, within_s=10)
+            await eventually(listens)
             found = corestream("dead", "list", "--data", str(storage.root), CORESTREAM_REDIS_URL="")
             assert "Nothing was given up" in found.stdout, found.stderr
         finally:

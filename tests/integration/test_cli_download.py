@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from corestream.download import DownloadError, download
-from corestream.up.ports import free_ports
+from tests.support.ports import free_ports
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

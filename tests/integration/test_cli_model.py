@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from corestream.up.ports import free_ports
+from tests.support.ports import free_ports
+from tests.support.waiting import PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +41,7 @@ def model(*arguments: str) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 

@@ -19,14 +19,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from corestream.up.ports import free_ports
 from pipeline.storage import Storage
 from tests.support.nifti_files import good
+from tests.support.ports import free_ports
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
-START_TIMEOUT_S = 60.0
 KEY = "k" * 40
 
 
@@ -59,11 +58,11 @@ async def intake(tmp_path: Path, redis_url: str) -> AsyncIterator[Intake]:
         return True
 
     try:
-        await eventually(answers, within_s=START_TIMEOUT_S)
+        await eventually(answers)
         yield running
     finally:
         process.terminate()
-        process.wait(START_TIMEOUT_S)
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -84,7 +83,7 @@ def corestream(*arguments: str | Path, **settings: str) -> subprocess.CompletedP
         env=os.environ | settings,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
 
@@ -141,7 +140,7 @@ async def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(
     folder.mkdir()
     (folder / "scan.nii").write_bytes(good())
     (folder / ".hidden").write_bytes(b"not a scan")
-    proxy = TcpProxy(int(intake.url.rpartition(":")[2]), bytes_per_s=2 * 1024**2)
+    proxy = TcpProxy(int(intake.url.rpartition(":")[2]), lose_after_bytes=2 * 1024**2)
     async with proxy.running():
         command = ("submit", str(folder), "--server", f"http://127.0.0.1:{proxy.port}")
         process = await asyncio.create_subprocess_exec(
@@ -149,11 +148,12 @@ async def test_after_ctrl_c_the_same_command_goes_on_where_it_stopped(
         )
 
         async def is_in_the_middle() -> bool:
-            return any(part.stat().st_size > 10**6 for part in (intake.data_dir / "incoming").glob("*.part"))
+            parts = (intake.data_dir / "incoming").glob("*.part")
+            return proxy.lost and any(part.stat().st_size > 10**6 for part in parts)
 
-        await eventually(is_in_the_middle, within_s=60)
+        await eventually(is_in_the_middle)
         process.send_signal(signal.SIGINT)
-        _, words = await process.communicate()
+        _, words = await asyncio.wait_for(process.communicate(), PATIENCE_S)
         assert process.returncode == 130, words
         assert b"goes on where it stopped" in words
         (part,) = (intake.data_dir / "incoming").glob("*.part")
@@ -175,10 +175,12 @@ async def test_ctrl_c_while_waiting_says_where_the_job_goes_on(intake: Intake, t
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
-    while b"waiting" not in await process.stderr.readline():
-        pass
-    process.send_signal(signal.SIGINT)
-    words = await process.stderr.read()
-    assert await process.wait() == 130, words
+    async with asyncio.timeout(PATIENCE_S):
+        async for line in process.stderr:
+            if b"waiting" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        words = await process.stderr.read()
+        assert await process.wait() == 130, words
     (job_id,) = Storage(intake.data_dir).job_ids()
     assert f"/jobs/{job_id}" in "".join(words.decode().split())

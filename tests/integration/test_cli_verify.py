@@ -13,6 +13,7 @@ import pytest
 from processor.synthetic import write_samples
 from tests.support.cpus import needs_bfloat16
 from tests.support.reference import aligned_volume, published_weights
+from tests.support.waiting import NETWORK_PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,7 +27,7 @@ def detect(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=NETWORK_PATIENCE_S,
         check=False,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pipeline.storage import Storage
-from tests.support.system import ADDRESS, WITHIN_S, System, running_system
+from tests.support.system import ADDRESS, System, running_system
 from tests.support.waiting import eventually
 
 AS_A_BROWSER = {"Accept": "text/html"}
@@ -86,7 +86,7 @@ async def test_a_running_scan_of_a_deleted_job_ends_quietly(system: System) -> N
     async def under_way() -> bool:
         return bool((await system.status(running))["scans"][0]["state"] == "detecting")
 
-    await eventually(under_way, within_s=WITHIN_S)
+    await eventually(under_way)
     for submitted in (running, waiting):
         async with system.http.delete(f"/api/jobs/{submitted['job_id']}", params=query(submitted)) as answer:
             assert answer.status == 200

@@ -49,7 +49,7 @@ async def moved(folder: Path, where: str, name: str) -> str:
     async def is_moved() -> bool:
         return (folder / where / name).exists() and not (folder / name).exists()
 
-    await eventually(is_moved, within_s=30)
+    await eventually(is_moved)
     return (folder / where / f"{name}.txt").read_text()
 
 
@@ -123,7 +123,7 @@ async def test_a_restart_in_the_middle_submits_nothing_twice(
         async def is_accepted() -> bool:
             return bool(jobs(settings))
 
-        await eventually(is_accepted, within_s=30)
+        await eventually(is_accepted)
         await server.close()
     (first,) = jobs(settings)
     server = TestServer(build(settings))
@@ -156,7 +156,7 @@ async def test_a_restart_after_the_side_car_was_moved_is_no_other_submission(
         async def is_moved() -> bool:
             return not side_car.exists()
 
-        await eventually(is_moved, within_s=30)
+        await eventually(is_moved)
         await server.close()
     server = TestServer(build(settings))
     await server.start_server()
@@ -185,7 +185,7 @@ async def test_a_folder_that_was_taken_away_is_watched_again_when_it_is_back(
                 said += capfd.readouterr().out
                 return "drop.not_watched" in said
 
-            await eventually(was_said, within_s=30)
+            await eventually(was_said)
             assert "Traceback" not in said
             settings.drop_dir.unlink()
             elsewhere.rename(settings.drop_dir)
@@ -205,7 +205,7 @@ async def test_while_redis_is_away_a_file_waits(
     async def was_tried() -> bool:
         return "drop.waits" in capfd.readouterr().out
 
-    await eventually(was_tried, within_s=30)
+    await eventually(was_tried)
     redis_server.start()
     await moved(folder, "done", "scan.nii")
     assert list((folder / "refused").iterdir()) == []
@@ -227,6 +227,6 @@ async def test_what_cannot_be_read_keeps_nothing_else_waiting(
         out += capfd.readouterr().out
         return out.count("drop.entry_failed") > 1
 
-    await eventually(was_said_twice, within_s=30)
+    await eventually(was_said_twice)
     assert "aaaa" not in out
     assert len(jobs(settings)) == 1

@@ -20,7 +20,7 @@ from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
 from notifier.worker import serve
 from pipeline.streams import connect
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 KEY = SecretStr("s" * 64)
@@ -63,7 +63,7 @@ async def test_a_service_warns_at_its_start(service: str, forgetful_redis: str, 
             return [line["event"] for line in lines].count("redis.not_durable") == 2
 
         async with running(service, forgetful_redis, tmp_path / "data"):
-            await eventually(both_warnings, within_s=10)
+            await eventually(both_warnings)
     warnings = " ".join(line["warning"] for line in lines if line["event"] == "redis.not_durable")
     assert "found allkeys-lru" in warnings
     assert "appendonly yes" in warnings
@@ -78,7 +78,7 @@ async def test_the_doctor_says_it(forgetful_redis: str, tmp_path: Path) -> None:
         env=os.environ | known,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
         check=False,
     )
     (line,) = [line for line in done.stdout.splitlines() if " Redis " in line and "version" in line]

@@ -72,7 +72,7 @@ class Service:
         async def is_moved() -> bool:
             return (refused / "scan.nii").exists() and not scan.exists()
 
-        await eventually(is_moved, within_s=30)
+        await eventually(is_moved)
         title, detail, *_, code = (refused / "scan.nii.txt").read_text().splitlines()
         assert title
         assert detail.startswith("Expected ")

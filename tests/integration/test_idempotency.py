@@ -27,7 +27,7 @@ from pipeline.ids import new_id
 from pipeline.streams import connect
 from tests.support.nifti_files import compressed, good
 from tests.support.tcp_proxy import TcpProxy
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
@@ -155,12 +155,12 @@ async def test_while_the_first_is_under_way_the_second_is_told_to_wait(
     async def has_ended() -> bool:
         return not kept(settings)
 
-    await eventually(has_begun, within_s=5)
+    await eventually(has_begun)
     status, problem, headers = await submit(server, http, good())
     assert (status, problem["code"]) == (409, "submission-under-way")
     assert int(headers["Retry-After"]) > 0
     writer.transport.abort()
-    await eventually(has_ended, within_s=5)
+    await eventually(has_ended)
     status, _, _ = await submit(server, http, good())
     assert status == 202
 
@@ -229,7 +229,7 @@ async def test_too_many_waiting_scans_close_the_door_before_the_body_is_read(
         b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
     )
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
     assert answer.startswith(b"HTTP/1.1 503")
     assert b"Retry-After: 120" in answer
     writer.close()

@@ -72,7 +72,7 @@ async def swept(settings: IngestSettings) -> None:
     async def is_gone() -> bool:
         return not abandoned.exists()
 
-    await eventually(is_gone, within_s=5)
+    await eventually(is_gone)
 
 
 async def test_a_form_may_take_longer_than_anything_abandoned_stays(
@@ -95,7 +95,7 @@ async def test_a_form_may_take_longer_than_anything_abandoned_stays(
     async def second_has_begun() -> bool:
         return len(list(settings.storage.incoming.glob("*.part"))) == 2
 
-    await eventually(second_has_begun, within_s=5)
+    await eventually(second_has_begun)
     for path in settings.storage.incoming.iterdir():
         os.utime(path, (time.time() - LONG_AGO_S,) * 2)
     await swept(settings)
@@ -237,7 +237,7 @@ async def test_a_job_that_redis_never_heard_of_is_put_in_line(
     async def queued() -> bool:
         return await in_line(redis, settings) == [job.scans[0].scan_id]
 
-    await eventually(queued, within_s=5)
+    await eventually(queued)
     await asyncio.sleep(4 * SWEEP_EVERY_S)  # further sweeps must change nothing
     assert await queued()
     assert (await status(http, settings, job))["scans"][0]["place_in_line"] == 1
@@ -255,9 +255,9 @@ async def test_a_flushed_redis_is_filled_again(
     async def healed() -> bool:
         return await in_line(redis, settings) == [waiting]
 
-    await eventually(healed, within_s=5)
+    await eventually(healed)
     await redis.flushall()
-    await eventually(healed, within_s=5)
+    await eventually(healed)
     groups = await redis.xinfo_groups(settings.keys.scans)
     assert [group["name"] for group in groups] == [PROCESSORS]
     state = await Jobs(redis, settings.keys).read(job.job_id)
@@ -278,7 +278,7 @@ async def test_redis_may_be_away_when_the_service_starts(
     async def queued() -> bool:
         return await in_line(redis, settings) == [job.scans[0].scan_id]
 
-    await eventually(queued, within_s=10)
+    await eventually(queued)
     await server.close()
 
 
@@ -298,7 +298,7 @@ async def test_an_expired_job_goes_from_disk_and_redis(
     async def is_gone() -> bool:
         return not storage.job_dir(late.job_id).exists() and await jobs.read(late.job_id) is None
 
-    await eventually(is_gone, within_s=5)
+    await eventually(is_gone)
     assert storage.read_job(kept.job_id) == kept
     assert await jobs.read(kept.job_id) is not None
 
@@ -320,6 +320,6 @@ async def test_what_was_abandoned_goes_after_an_hour(server: TestServer, setting
     async def are_gone() -> bool:
         return not old_part.exists() and not old_job.exists()
 
-    await eventually(are_gone, within_s=5)
+    await eventually(are_gone)
     assert new_part.exists()
     assert new_job.exists()

@@ -17,17 +17,16 @@ import pytest
 from aiohttp import ClientConnectionError, ClientSession, FormData
 from redis.asyncio import Redis
 
-from corestream.up.ports import free_ports
 from pipeline.events import ScanUploaded, parse_event
 from pipeline.keys import Keys
 from pipeline.storage import Storage
 from pipeline.streams import connect
 from tests.support.dying_ingest import SWEEP_EVERY_S
 from tests.support.nifti_files import compressed, good
+from tests.support.ports import free_ports
 from tests.support.waiting import eventually
 
 KEYS = Keys("corestream:")
-PATIENCE_S = 60.0
 LONG_AGO_S = 7200.0
 SCAN = compressed(good())
 """The same bytes at every try; gzip writes the time into its files."""
@@ -70,7 +69,7 @@ class Ingest:
             except ClientConnectionError:
                 return False
 
-        await eventually(ready, within_s=PATIENCE_S)
+        await eventually(ready)
 
     async def submit(self, http: ClientSession) -> dict[str, Any]:
         """Submit two scans under one key."""
@@ -142,7 +141,7 @@ async def test_killed_before_the_record_it_leaves_nothing(
         async def clean() -> bool:
             return not [*ingest.storage.incoming.iterdir(), *ingest.storage.jobs.iterdir()]
 
-        await eventually(clean, within_s=PATIENCE_S)
+        await eventually(clean)
         assert await client.xlen(KEYS.scans) == 0
         job = await ingest.submit(http)
         await assert_in_line_once(ingest, client, job["job_id"])
@@ -161,7 +160,7 @@ async def test_killed_after_the_record_it_finishes_the_acceptance_by_itself(
         async def in_line() -> bool:
             return await client.xlen(KEYS.scans) == 2
 
-        await eventually(in_line, within_s=PATIENCE_S)
+        await eventually(in_line)
         job = await ingest.submit(http)
         assert job["job_id"] == job_id
         async with http.get(

@@ -6,7 +6,6 @@ import os
 import random
 import re
 import resource
-import socket
 import subprocess
 import sys
 import time
@@ -22,11 +21,12 @@ from aiohttp import ClientSession, ClientTimeout, FormData
 from tests.support.bad_scans import REFUSALS
 from tests.support.dicom_files import archive_of, as_bytes, series, zipped
 from tests.support.nifti_files import compressed, good, nifti, voxels
+from tests.support.ports import free_ports
 from tests.support.tus import upload
+from tests.support.waiting import PATIENCE_S
 
 MIB = 1024**2
 LARGE_BYTES = 200 * MIB
-START_TIMEOUT_S = 30.0
 FEW_FILES = 200
 
 
@@ -48,9 +48,7 @@ def few_files() -> Iterator[None]:
 @pytest.fixture
 def service(tmp_path: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """`python -m ingest` on a free port: the process and its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports()
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "ingest"],
@@ -65,14 +63,14 @@ def service(tmp_path: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[b
             stderr=log,
         )
     url = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + PATIENCE_S
     while not is_ready(url):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
     yield process, url
     process.terminate()
-    assert process.wait(START_TIMEOUT_S) == 0
+    assert process.wait(PATIENCE_S) == 0
 
 
 def is_ready(url: str) -> bool:
@@ -205,7 +203,7 @@ def test_wrong_settings_end_the_start_in_words(settings: dict[str, str], words: 
         env=environment(**settings),
         capture_output=True,
         text=True,
-        timeout=START_TIMEOUT_S,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert ended.returncode == 2

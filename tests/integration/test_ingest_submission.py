@@ -25,7 +25,7 @@ from pipeline.streams import connect
 from tests.support.dicom_files import archive_of, as_bytes, on_grid, series, zipped
 from tests.support.nifti_files import compressed, good, nifti
 from tests.support.redis_server import RedisServer
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 Serve = Callable[..., Awaitable[TestServer]]
 
@@ -82,10 +82,10 @@ async def test_who_asks_before_sending_is_told_to_go_on(serve: Serve) -> None:
         f"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\nExpect: 100-continue\r\n"
         "Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode()
     )
-    asked = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    asked = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
     assert asked == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(body)
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
     assert answer.startswith(b"HTTP/1.1 202")
     writer.close()
 
@@ -370,9 +370,9 @@ async def test_of_an_upload_that_breaks_off_nothing_is_left(
     async def is_gone() -> bool:
         return not kept_files(settings)
 
-    await eventually(has_begun, within_s=5)
+    await eventually(has_begun)
     writer.transport.abort()
-    await eventually(is_gone, within_s=5)
+    await eventually(is_gone)
     await server.close()
     assert "Traceback" not in "".join(capfd.readouterr())
 
@@ -434,7 +434,7 @@ async def test_a_full_disk_closes_the_door_before_the_body_is_read(serve: Serve)
         b"POST /api/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 9000000\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n"
     )
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_S)
     assert answer.startswith(b"HTTP/1.1 507")
     assert b"Retry-After: 600" in answer
     writer.close()

@@ -10,13 +10,13 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from prometheus_client.parser import text_string_to_metric_families
 
-from corestream.up.ports import free_ports
 from ingest.app import build
 from ingest.settings import IngestSettings
 from pipeline.keys import PROCESSORS
 from pipeline.metrics import new_registry
 from pipeline.streams import ensure_group, publish, read_stats
 from pipeline.web.health import listening
+from tests.support.ports import free_ports
 from tests.support.redis_server import RedisServer
 from tests.support.system import ADDRESS, SECRET, System, running_system
 from tests.support.viewing import running_viewer
@@ -100,7 +100,7 @@ async def test_what_waits_and_runs_is_read_at_the_scrape(tmp_path: Path, redis_u
             samples = await scrape(system.origin)
             return value(samples, "stream_running", stream="scans") == 1
 
-        await eventually(one_runs, within_s=10)
+        await eventually(one_runs)
         samples = await scrape(system.origin)
         assert value(samples, "stream_waiting", stream="scans") == 2
         assert 0 < value(samples, "stream_oldest_seconds", stream="scans") < 30
@@ -130,7 +130,7 @@ async def test_a_mail_server_that_is_busy_counts_as_deferred(tmp_path: Path, red
         async def tried() -> bool:
             return system.smtp.tries > 0
 
-        await eventually(tried, within_s=10)
+        await eventually(tried)
         system.smtp.mail_reply = taken
         await system.until_idle()
         samples = await scrape(system.workers["notifier"])
@@ -151,7 +151,7 @@ async def test_a_reclaimed_entry_is_counted_by_who_took_over(tmp_path: Path, red
             pending = await system.client.xpending_range(system.keys.scans, PROCESSORS, entry_id, entry_id, 1)
             return bool(pending) and int(pending[0]["time_since_delivered"]) > 300
 
-        await eventually(silent_beyond_the_lease, within_s=10)
+        await eventually(silent_beyond_the_lease)
         system.network.let_go.set()
         await system.until_idle()
         samples = await scrape(system.workers["processor"])

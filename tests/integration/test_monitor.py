@@ -93,7 +93,7 @@ async def test_the_numbers_of_the_page_are_redis_s(
         )
         return (stats.waiting, stats.running, stats.dead) == (2, 1, 1)
 
-    await eventually(one_runs, within_s=10)
+    await eventually(one_runs)
     async with visit(browser, f"{system.origin}/monitor", **how) as visited:
         page = await log_in(visited)
         await page.wait_for_selector('[data-part="running"] tbody tr')

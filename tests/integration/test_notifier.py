@@ -28,10 +28,9 @@ from pipeline.storage import JobRecord
 from pipeline.streams import DeadLetters, Delivery, TransientError, connect, ensure_group, publish
 from tests.support.results import REFUSAL, accepted_job, publish_result
 from tests.support.smtp_server import SmtpServer, running_smtp
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 ADDRESS = "reader@hospital.example"
-WITHIN_S = 15.0
 
 
 @pytest.fixture
@@ -98,7 +97,7 @@ async def settled(settings: NotifierSettings, client: Redis) -> None:
     async def empty() -> bool:
         return int(await client.xlen(settings.keys.results)) == 0
 
-    await eventually(empty, within_s=WITHIN_S)
+    await eventually(empty)
 
 
 async def mail_state(settings: NotifierSettings, client: Redis, job: JobRecord) -> str:
@@ -185,7 +184,7 @@ async def test_nobody_sends_a_mail_that_somebody_is_sending(
         async def offered() -> bool:
             return smtp.tries == 1
 
-        await eventually(offered, within_s=WITHIN_S)
+        await eventually(offered)
         await client.delete(settings.keys.results)
         await Jobs(client, settings.keys).enqueue(job, settings.storage)  # as the sweep does
 
@@ -193,7 +192,7 @@ async def test_nobody_sends_a_mail_that_somebody_is_sending(
             groups = await client.xinfo_groups(settings.keys.results)
             return bool(groups) and int(groups[0]["pending"]) == 1
 
-        await eventually(delivered_again, within_s=WITHIN_S)
+        await eventually(delivered_again)
         assert smtp.tries == 1
         await asyncio.sleep(3 * settings.lease_ms / 1000)  # the first owner learns that its lease is lost
         smtp.released.set()
@@ -214,7 +213,7 @@ async def test_a_mail_server_that_is_away_delays_the_mail_and_loses_nothing(
             pending = await client.xpending_range(settings.keys.results, NOTIFIERS, "-", "+", 1)
             return any(int(entry["times_delivered"]) > settings.max_deliveries for entry in pending)
 
-        await eventually(tried_often, within_s=WITHIN_S)
+        await eventually(tried_often)
         await smtp.start()
         await settled(settings, client)
     assert len(smtp.mails) == 1
@@ -233,7 +232,7 @@ async def test_a_busy_mail_server_is_asked_again(
         async def tried_twice() -> bool:
             return smtp.tries >= 2
 
-        await eventually(tried_twice, within_s=WITHIN_S)
+        await eventually(tried_twice)
         setattr(smtp, phase, "250 OK")
         await settled(settings, client)
     assert len(smtp.mails) == 1
@@ -304,7 +303,7 @@ async def test_a_job_that_is_deleted_while_its_mail_is_on_its_way_is_no_error(
 
     with structlog.testing.capture_logs() as lines:
         async with running_notifier(settings):
-            await eventually(on_its_way, within_s=60)
+            await eventually(on_its_way)
             settings.storage.delete_job(job.job_id)
             smtp.released.set()
             await settled(settings, client)
@@ -356,10 +355,10 @@ async def test_a_stopped_notifier_finishes_the_mail_it_is_sending(
         return smtp.tries == 1
 
     try:
-        await eventually(offered, within_s=WITHIN_S)
+        await eventually(offered)
         process.send_signal(signal.SIGTERM)
         smtp.released.set()
-        assert await asyncio.wait_for(process.wait(), WITHIN_S) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE_S) == 0
     finally:
         if process.returncode is None:
             process.kill()

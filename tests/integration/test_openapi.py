@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +17,8 @@ from ingest.app import build
 from ingest.settings import IngestSettings
 from pipeline.web.openapi import operations
 from tests.support.nifti_files import compressed, good
-from tests.support.waiting import eventually
+from tests.support.ports import free_ports
+from tests.support.waiting import PATIENCE_S, eventually
 
 ADMIN_TOKEN = "admin-token-of-the-test"  # noqa: S105 - opens nothing but this test's own service
 PAGES = ("/jobs/", "/monitor")
@@ -37,9 +37,7 @@ schemathesis.serializer.alias("application/offset+octet-stream", "application/oc
 @pytest.fixture
 def service(tmp_path: Path, redis_url: str) -> Iterator[str]:
     """`python -m ingest` on a free port: its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports()
     own = {name: value for name, value in os.environ.items() if not name.startswith("CORESTREAM_")}
     settings = {
         "SECRET_KEY": "s" * 64,
@@ -72,7 +70,7 @@ async def ready(http: ClientSession, url: str) -> None:
         except OSError:
             return False
 
-    await eventually(answers, within_s=30)
+    await eventually(answers)
 
 
 def config(job_id: str, token: str) -> str:
@@ -122,6 +120,7 @@ async def test_every_answer_is_one_that_the_description_tells_of(service: str, t
         ),  # /api/dead/{id} fits /retry too
         *("--exclude-path", "/api/jobs/{job_id}/events"),  # it does not end while the job waits
         *("--max-examples", os.environ.get("CORESTREAM_FUZZ_EXAMPLES", "15"), "--seed", "1"),
+        *("--request-timeout", f"{PATIENCE_S:.0f}", "--suppress-health-check", "too_slow"),
         *("--continue-on-failure", "--no-color", "--warnings", "off"),
         cwd=tmp_path,
         stdout=asyncio.subprocess.PIPE,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,10 +13,9 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
-from corestream.up.ports import free_ports
-from tests.support.waiting import eventually
-
-STOPS_WITHIN_S = 15.0
+from tests.support.ports import free_ports
+from tests.support.processes import children
+from tests.support.waiting import NETWORK_PATIENCE_S, eventually
 
 
 @pytest.fixture
@@ -29,9 +27,7 @@ def metrics_port() -> int:
 @pytest.fixture
 def processor(tmp_path: Path, metrics_port: int) -> Iterator[subprocess.Popen[bytes]]:
     """A processor that warms up, and whose Redis is not there."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_ports()
     settings = {
         "CORESTREAM_REDIS_URL": f"redis://127.0.0.1:{port}/0",
         "CORESTREAM_DATA_DIR": str(tmp_path),
@@ -52,13 +48,11 @@ async def test_sigterm_ends_a_processor_that_is_loading_its_network(
     processor: subprocess.Popen[bytes],
 ) -> None:
     """A start that turns out to be a mistake need not be waited for."""
-    children = Path(f"/proc/{processor.pid}/task/{processor.pid}/children")
 
     async def loading() -> bool:
-        lists = [(task / "children").read_text() for task in children.parents[1].iterdir()]
-        return any(lists)
+        return bool(children(processor.pid))
 
-    await eventually(loading, within_s=60)
+    await eventually(loading)
     await _assert_stops(processor)
 
 
@@ -70,7 +64,7 @@ async def test_sigterm_ends_a_processor_whose_redis_is_away(
     async def waiting() -> bool:
         return b"stream.unavailable" in (tmp_path / "log").read_bytes()
 
-    await eventually(waiting, within_s=120)
+    await eventually(waiting, within_s=NETWORK_PATIENCE_S)
     async with ClientSession(f"http://127.0.0.1:{metrics_port}") as http:
         async with http.get("/readyz") as answer:
             assert answer.status == 503
@@ -90,5 +84,5 @@ async def _assert_stops(processor: subprocess.Popen[bytes]) -> None:
     async def stopped() -> bool:
         return processor.poll() is not None
 
-    await eventually(stopped, within_s=STOPS_WITHIN_S)
+    await eventually(stopped)
     assert processor.returncode == 0

@@ -15,7 +15,6 @@ from aiohttp import ClientConnectionError, ClientSession, FormData
 from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
-from corestream.up.ports import free_ports
 from ingest.app import build
 from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
@@ -30,11 +29,11 @@ from processor.worker import serve as serve_processor
 from tests.support.chaos.prepared import prepare
 from tests.support.chaos.stand_in import StandIn
 from tests.support.nifti_files import compressed, good
+from tests.support.ports import free_ports
 from tests.support.redis_server import RedisServer
 from tests.support.smtp_server import SmtpServer, running_smtp
 from tests.support.waiting import eventually
 
-WITHIN_S = 60.0
 DETECTION_S = 2.0
 LEASE_MS = 1000
 
@@ -68,7 +67,7 @@ class Services:
         async def agreed() -> bool:
             return {await self._readiness(address) for address in self.addresses.values()} == {status}
 
-        await eventually(agreed, within_s=WITHIN_S)
+        await eventually(agreed)
 
     async def _readiness(self, address: str) -> int:
         try:
@@ -127,7 +126,7 @@ async def test_services_wait_for_redis_and_go_on(
             async def reached() -> bool:
                 return bool(services.starts() if moment == "during the detection" else services.smtp.tries)
 
-            await eventually(reached, within_s=WITHIN_S)
+            await eventually(reached)
             redis_server.kill()
         await services.until_all_are(503)
         await asyncio.sleep(1.5 * LEASE_MS / 1000)
@@ -139,7 +138,7 @@ async def test_services_wait_for_redis_and_go_on(
         async def mailed() -> bool:
             return bool((await services.read(address))["mail"] == "sent")
 
-        await eventually(mailed, within_s=WITHIN_S)
+        await eventually(mailed)
         (scan,) = (await services.read(address))["scans"]
         assert (scan["state"], scan["deliveries"]) == ("done", 1)
         assert services.starts() == 1
@@ -173,7 +172,7 @@ async def test_a_worker_that_starts_in_an_outage_leaves_the_living_their_work(
         tasks.create_task(serve_notifier(settings, stop))
         await asyncio.sleep(1.2 * settings.lease_ms / 1000)
         await asyncio.to_thread(redis_server.start)
-        await eventually(came, within_s=60)
+        await eventually(came)
         await asyncio.sleep(0.2 * settings.lease_ms / 1000)  # the living try every tenth of a lease
         is_kept = await Scripts(client).renew(Delivery(results, NOTIFIERS, "living", entry_id, {}, count=1))
         stop.set()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser
 
-from corestream.up.ports import free_ports
 from pipeline.feedback import FeedbackFolder
 from tests.support.browser import visit
+from tests.support.ports import free_ports
 from tests.support.system import ADDRESS, System, running_system
 from tests.support.viewing import running_viewer
 
@@ -84,7 +84,8 @@ async def test_a_job_is_deleted_from_its_result_page_with_a_receipt(
     async with visit(browser, result) as opened:
         page = opened.page
         await page.get_by_role("link", name="Delete now").click()
-        await page.get_by_role("link", name="Keep it").click()
+        async with page.expect_navigation():
+            await page.get_by_role("link", name="Keep it").click()
         assert system.storage.job_ids() == [job_id]
         await page.goto(result)
         await page.get_by_role("link", name="Delete now").click()

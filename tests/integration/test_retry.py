@@ -31,7 +31,6 @@ from tests.support.smtp_server import SmtpServer, running_smtp
 from tests.support.waiting import eventually
 
 ADDRESS = "reader@hospital.example"
-WITHIN_S = 15.0
 
 
 @dataclass
@@ -139,7 +138,7 @@ async def running(system: System) -> AsyncIterator[None]:
 
     try:
         yield
-        await eventually(idle, within_s=WITHIN_S)
+        await eventually(idle)
     finally:
         stop.set()
         await asyncio.gather(*tasks)

@@ -18,10 +18,11 @@ from pathlib import Path
 
 import pytest
 
-from corestream.up.ports import free_ports
+from tests.support.ports import free_ports
+from tests.support.processes import children, descendants, processes
+from tests.support.waiting import NETWORK_PATIENCE_S
 
 ROOT = Path(__file__).parents[2]
-WITHIN_S = 40.0
 SERVICES = {"redis", "catch-mail", "ingest", "viewer", "processor", "notifier"}
 
 
@@ -44,7 +45,7 @@ class Up:
 @contextmanager
 def running_up(folder: Path) -> Iterator[Up]:
     """Run one until the block ends, from the moment it says that it is ready; then SIGTERM."""
-    port, data_dir, drop_dir, log = free_ports(3), folder / "data", folder / "drop", folder / "up.log"
+    port, data_dir, drop_dir, log = free_ports(6), folder / "data", folder / "drop", folder / "up.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command(data_dir, port), "--drop", str(drop_dir)],
@@ -59,7 +60,7 @@ def running_up(folder: Path) -> Iterator[Up]:
         yield Up(process, port, data_dir, drop_dir, log)
     finally:
         process.terminate()
-        process.wait(WITHIN_S)
+        process.wait(NETWORK_PATIENCE_S)
 
 
 def command(data: Path, port: int) -> list[str]:
@@ -81,38 +82,16 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 def eventually(condition: Callable[[], bool]) -> None:
     """Wait for a condition; a test that never sees it fails."""
-    deadline_s = time.monotonic() + WITHIN_S
+    deadline_s = time.monotonic() + NETWORK_PATIENCE_S
     while not condition():
-        assert time.monotonic() < deadline_s, f"did not come true within {WITHIN_S} s"
+        assert time.monotonic() < deadline_s, f"did not come true within {NETWORK_PATIENCE_S} s"
         time.sleep(0.05)
 
 
-def processes() -> dict[int, int]:
-    """Return the parent of every living process of this machine; zombies are dead."""
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if state != "Z":
-            parents[int(entry.parent.name)] = int(parent)
-    return parents
-
-
-def descendants(pid: int) -> set[int]:
-    """Return a process's children, theirs, and so on."""
-    parents = processes()
-    found: set[int] = set()
-    while more := {child for child, parent in parents.items() if parent in found | {pid}} - found:
-        found |= more
-    return found
-
-
-def children(pid: int) -> dict[str, int]:
+def services(pid: int) -> dict[str, int]:
     """Return the services of an `up` by name."""
     found = {}
-    for child in descendants(pid):
+    for child in children(pid):  # not theirs: what a service has just begun still looks like it
         try:
             command = Path(f"/proc/{child}/cmdline").read_bytes().decode().replace("\0", " ")
         except (FileNotFoundError, ProcessLookupError):
@@ -123,9 +102,22 @@ def children(pid: int) -> dict[str, int]:
     return found
 
 
+def all_services(pid: int) -> dict[str, int]:
+    """Wait until every service of an `up` runs; return them by name."""
+    found: dict[str, int] = {}
+
+    def complete() -> bool:
+        found.clear()
+        found.update(services(pid))
+        return found.keys() == SERVICES
+
+    eventually(complete)
+    return found
+
+
 def page(url: str) -> str:
     """Return a page's text."""
-    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 - an address of our own
+    with urllib.request.urlopen(url, timeout=NETWORK_PATIENCE_S) as answer:  # noqa: S310 - an address of our own
         return str(answer.read().decode())
 
 
@@ -178,11 +170,10 @@ def test_what_is_put_into_its_drop_folder_is_submitted(installation: Up) -> None
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_a_killed_service_comes_back(installation: Up, name: str) -> None:
     """The out-of-memory killer takes any of them; the others go on meanwhile."""
-    eventually(lambda: name in children(installation.process.pid))
-    before = children(installation.process.pid)
+    before = all_services(installation.process.pid)
     os.kill(before[name], signal.SIGKILL)
-    eventually(lambda: children(installation.process.pid).get(name, before[name]) != before[name])
-    after = children(installation.process.pid)
+    eventually(lambda: services(installation.process.pid).get(name, before[name]) != before[name])
+    after = services(installation.process.pid)
     assert {other: pid for other, pid in after.items() if other != name} == {
         other: pid for other, pid in before.items() if other != name
     }
@@ -221,7 +212,7 @@ def test_sigterm_ends_everything_in_order(tmp_path: Path) -> None:
         started = descendants(running.process.pid)
     assert len(started) >= len(SERVICES)
     assert running.process.returncode == 0
-    assert not started & processes().keys()
+    eventually(lambda: not started & processes().keys())  # what they started ends just after them
     log = (running.data_dir / "redis" / "redis.log").read_text()
     assert "bye bye" in log
 
@@ -229,7 +220,7 @@ def test_sigterm_ends_everything_in_order(tmp_path: Path) -> None:
 def test_sigkill_leaves_nothing_running(tmp_path: Path) -> None:
     """What outlived it would hold its ports and its files against the next one."""
     with running_up(tmp_path) as running:
-        eventually(lambda: children(running.process.pid).keys() == SERVICES)
+        all_services(running.process.pid)
         started = descendants(running.process.pid)
         running.process.kill()
         running.process.wait()
@@ -244,6 +235,6 @@ def up(data: Path, port: int, **settings: str) -> subprocess.CompletedProcess[st
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=WITHIN_S,
+        timeout=NETWORK_PATIENCE_S,
         check=False,
     )

@@ -14,10 +14,10 @@ import pytest
 
 from corestream.up.supervisor import Service, Supervisor
 from pipeline.errors import ConfigurationError
-from tests.support.waiting import eventually
+from tests.support.processes import processes
+from tests.support.waiting import PATIENCE_S, eventually
 
 ROOT = Path(__file__).parents[2]
-WITHIN_S = 15.0
 
 
 def script(text: str) -> tuple[str, ...]:
@@ -31,7 +31,7 @@ async def pid_in(path: Path) -> int:
     async def written() -> bool:
         return _read(path).endswith("\n")
 
-    await eventually(written, within_s=WITHIN_S)
+    await eventually(written)
     return int(_read(path))
 
 
@@ -39,21 +39,13 @@ def _read(path: Path) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def is_running(pid: int) -> bool:
-    """Tell whether a process exists and is no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 async def ended(pid: int) -> None:
     """Wait until a process is gone."""
 
     async def gone() -> bool:
-        return not is_running(pid)
+        return pid not in processes()
 
-    await eventually(gone, within_s=WITHIN_S)
+    await eventually(gone)
 
 
 async def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
@@ -65,7 +57,7 @@ async def test_a_service_that_dies_is_started_again(tmp_path: Path) -> None:
         os.kill(first, signal.SIGKILL)
         second = await pid_in(tmp_path / "pid")
         assert second != first
-    assert not is_running(second)
+    assert second not in processes()
 
 
 async def test_services_end_stage_by_stage(tmp_path: Path) -> None:
@@ -90,7 +82,7 @@ async def test_a_service_that_lived_a_while_is_started_again_at_once(
         return len(_read(tmp_path / "starts").splitlines()) >= 3
 
     async with Supervisor([Service("s", script(f"echo >> {tmp_path}/starts; sleep 0.5"), stage=0)]):
-        await eventually(thrice, within_s=60)
+        await eventually(thrice)
 
 
 async def test_a_service_that_overruns_its_grace_is_killed_with_its_children(tmp_path: Path) -> None:
@@ -106,7 +98,7 @@ async def test_a_service_that_is_being_started_when_the_end_comes_has_its_grace_
     """A stop in the first moment leaves nothing behind, and waits no longer than for any other."""
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)  # which the service inherits
     try:
-        async with asyncio.timeout(WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             async with Supervisor([Service("s", script("exec sleep 600"), stage=0, grace_s=0.3)]):
                 await asyncio.sleep(0)  # the supervisor's task runs so far that its process is on its way
     finally:
@@ -120,7 +112,7 @@ async def test_a_second_signal_does_not_wait_for_the_grace(tmp_path: Path) -> No
         pid = await pid_in(tmp_path / "pid")
         supervisor.hurry()
         started_s = time.monotonic()
-    assert time.monotonic() - started_s < WITHIN_S
+    assert time.monotonic() - started_s < PATIENCE_S
     await ended(pid)
 
 
@@ -128,7 +120,7 @@ async def test_a_service_that_refuses_its_settings_is_not_tried_again() -> None:
     """Exit status 2 says that trying again cannot help; the words name the service."""
     async with Supervisor([Service("viewer", script("exit 2"), stage=0)]) as supervisor:
         with pytest.raises(ConfigurationError, match="viewer"):
-            await asyncio.wait_for(supervisor.failed(), WITHIN_S)
+            await asyncio.wait_for(supervisor.failed(), PATIENCE_S)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a child follow its parent")

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Dialog, Page, Request, Route
+from playwright.async_api import Browser, Dialog, Page, Request, Route
 
-from tests.support.browser import running_browser, visit
+from tests.support.browser import visit
 from tests.support.dicom_files import archive_of, series, written
 from tests.support.nifti_files import compressed, good
 from tests.support.system import ADDRESS, System, running_system
@@ -48,7 +48,9 @@ async def drop(page: Page, name: str, content: bytes) -> None:
     await page.dispatch_event("#zone", "drop", {"dataTransfer": transfer})
 
 
-async def test_what_was_chosen_and_typed_before_the_script_came_is_taken(system: System, scan: Path) -> None:
+async def test_what_was_chosen_and_typed_before_the_script_came_is_taken(
+    system: System, browser: Browser, scan: Path
+) -> None:
     """On a slow line the form can be used before its script is there."""
     has_come = asyncio.Event()
 
@@ -56,7 +58,7 @@ async def test_what_was_chosen_and_typed_before_the_script_came_is_taken(system:
         await has_come.wait()
         await route.continue_()
 
-    async with running_browser() as browser, visit(browser, f"{system.origin}/api/docs") as opened:
+    async with visit(browser, f"{system.origin}/api/docs") as opened:
         page = opened.page
         await page.evaluate("localStorage.setItem('corestream-email', 'earlier@example.org')")
         await page.route("**/upload-page.js", hold)
@@ -70,10 +72,10 @@ async def test_what_was_chosen_and_typed_before_the_script_came_is_taken(system:
 
 
 async def test_dropped_and_chosen_scans_become_one_job_and_no_name_leaves_the_browser(
-    system: System, scan: Path, capfd: pytest.CaptureFixture[str]
+    system: System, browser: Browser, scan: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A wrong file is said to be wrong before it is sent, and keeps nobody else."""
-    async with running_browser() as browser, visit(browser, system.origin) as opened:
+    async with visit(browser, system.origin) as opened:
         page = opened.page
         await page.wait_for_selector('html[data-upload="ready"]', state="attached")
         sent: list[str] = []
@@ -108,7 +110,9 @@ async def accept(dialog: Dialog) -> None:
     await dialog.accept()
 
 
-async def test_an_upload_goes_on_after_a_reload_where_it_stopped(system: System, tmp_path: Path) -> None:
+async def test_an_upload_goes_on_after_a_reload_where_it_stopped(
+    system: System, browser: Browser, tmp_path: Path
+) -> None:
     """The same file is recognised without its name; what had arrived is not sent again."""
     large = tmp_path / "large.nii"
     large.write_bytes(good() + bytes(CHUNK_BYTES))
@@ -125,30 +129,30 @@ async def test_an_upload_goes_on_after_a_reload_where_it_stopped(system: System,
         if request.method == "PATCH":
             offsets.append(int(request.headers["upload-offset"]))
 
-    async with running_browser() as browser, visit(browser, system.origin) as opened:
+    async with visit(browser, system.origin) as opened:
         page = opened.page
         await page.route("**/api/uploads/*", cut)
         await page.set_input_files("#file", large)
         await page.wait_for_selector("text=The connection is lost; trying again")
         page.once("dialog", accept)
         await page.reload()
-        await page.unroute("**/api/uploads/*")
-        page.on("request", note)
         await page.wait_for_selector('html[data-upload="ready"]', state="attached")
+        await page.unroute("**/api/uploads/*")  # the page that was left would have gone on
+        page.on("request", note)
         await page.set_input_files("#file", large)
         await page.wait_for_selector("text=1 of 1 sent")
     assert offsets == [CHUNK_BYTES]
 
 
 async def test_what_the_door_refuses_is_said_at_its_row_and_can_be_removed(
-    system: System, scan: Path, tmp_path: Path
+    system: System, browser: Browser, scan: Path, tmp_path: Path
 ) -> None:
     """The others are still there to be submitted."""
     flat = tmp_path / "flat.nii"
     broken = bytearray(good())
     broken[40:42] = (2).to_bytes(2, "little")
     flat.write_bytes(bytes(broken))
-    async with running_browser() as browser, visit(browser, system.origin) as opened:
+    async with visit(browser, system.origin) as opened:
         page = opened.page
         await page.set_input_files("#file", [scan, flat])
         await page.get_by_role("button", name="Submit 2 scans").click()
@@ -160,7 +164,7 @@ async def test_what_the_door_refuses_is_said_at_its_row_and_can_be_removed(
 
 
 async def test_two_files_are_sent_at_a_time_and_each_can_be_cancelled_or_tried_again(
-    system: System, scan: Path, tmp_path: Path
+    system: System, browser: Browser, scan: Path, tmp_path: Path
 ) -> None:
     """What is cancelled is taken back from the service; what failed says why; the others go on."""
     let_go = asyncio.Event()
@@ -178,7 +182,7 @@ async def test_two_files_are_sent_at_a_time_and_each_can_be_cancelled_or_tried_a
         problem = {"title": "Too large", "detail": "Expected a smaller file."}
         await route.fulfill(status=413, json=problem, content_type="application/problem+json")
 
-    async with running_browser() as browser, visit(browser, system.origin) as opened:
+    async with visit(browser, system.origin) as opened:
         page = opened.page
         await page.route("**/api/uploads/*", hold)
         first, second, third = (page.locator(".row", has_text=file.name) for file in files)
@@ -209,7 +213,7 @@ async def test_two_files_are_sent_at_a_time_and_each_can_be_cancelled_or_tried_a
 
 
 async def test_scans_are_submitted_once_whatever_is_pressed_or_added_meanwhile(
-    system: System, scan: Path
+    system: System, browser: Browser, scan: Path
 ) -> None:
     """A file that is added while the reply is under way neither submits again nor gets lost silently."""
     let_go = asyncio.Event()
@@ -220,7 +224,7 @@ async def test_scans_are_submitted_once_whatever_is_pressed_or_added_meanwhile(
         await let_go.wait()
         await route.continue_()
 
-    async with running_browser() as browser, visit(browser, system.origin) as opened:
+    async with visit(browser, system.origin) as opened:
         page = opened.page
         await page.route("**/api/jobs", hold)
         await page.set_input_files("#file", scan)
@@ -240,13 +244,13 @@ async def test_scans_are_submitted_once_whatever_is_pressed_or_added_meanwhile(
 
 
 async def test_a_browser_that_keeps_nothing_for_sites_sends_scans_all_the_same(
-    system: System, scan: Path
+    system: System, browser: Browser, scan: Path
 ) -> None:
     """Such a browser refuses a page to name its storage; without it, only a reload forgets."""
     refuse = """Object.defineProperty(window, "localStorage", {
         get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
     });"""
-    async with running_browser() as browser, visit(browser, "about:blank") as opened:
+    async with visit(browser, "about:blank") as opened:
         page = opened.page
         await page.add_init_script(refuse)
         await page.goto(system.origin)
@@ -258,7 +262,7 @@ async def test_a_browser_that_keeps_nothing_for_sites_sends_scans_all_the_same(
         assert opened.complaints == []
 
 
-async def test_progress_is_shown_and_not_read_out(system: System, tmp_path: Path) -> None:
+async def test_progress_is_shown_and_not_read_out(system: System, browser: Browser, tmp_path: Path) -> None:
     """A screen reader would have to read every percent; it is told of starts, ends and trouble."""
     file = tmp_path / "scan.nii"
     file.write_bytes(good() + bytes(CHUNK_BYTES))
@@ -272,7 +276,7 @@ async def test_progress_is_shown_and_not_read_out(system: System, tmp_path: Path
                 await let_go.wait()
         await route.continue_()
 
-    async with running_browser() as browser, visit(browser, system.origin) as opened:
+    async with visit(browser, system.origin) as opened:
         page = opened.page
         await page.route("**/api/uploads/*", hold_the_second)
         await page.set_input_files("#file", file)
@@ -284,13 +288,15 @@ async def test_progress_is_shown_and_not_read_out(system: System, tmp_path: Path
         assert await said.get_attribute("aria-live") == "polite"
 
 
-async def test_a_dicom_folder_is_one_scan_and_so_is_its_zip(system: System, tmp_path: Path) -> None:
+async def test_a_dicom_folder_is_one_scan_and_so_is_its_zip(
+    system: System, browser: Browser, tmp_path: Path
+) -> None:
     """The slices of a folder belong together."""
     folder = tmp_path / "DOE_JANE"
     written(series(), folder)
     archive = tmp_path / "series.zip"
     archive.write_bytes(archive_of(series(seed=1)))
-    async with running_browser() as browser, visit(browser, system.origin) as opened:
+    async with visit(browser, system.origin) as opened:
         page = opened.page
         await page.set_input_files("#folder", folder)
         await page.locator(".row", has_text="DICOM series, 8 files").wait_for()
@@ -303,18 +309,17 @@ async def test_a_dicom_folder_is_one_scan_and_so_is_its_zip(system: System, tmp_
 
 
 async def test_the_sample_is_offered_where_there_is_one_and_the_form_works_without_script(
-    system: System, scan: Path
+    system: System, browser: Browser, scan: Path
 ) -> None:
     """Trying takes one click; reading and submitting take no script."""
-    async with running_browser() as browser:
-        async with visit(browser, system.origin, script=False) as opened:
-            page = opened.page
-            assert not await page.is_visible("text=Drop scans or folders here")
-            await page.set_input_files("#file", scan)
-            await page.click("#submit")
-            await page.wait_for_url("**/jobs/*")
-        system.storage.sample.write_bytes(compressed(good()))
-        async with visit(browser, system.origin) as opened:
-            await opened.page.get_by_role("button", name="Try a synthetic sample").click()
-            await opened.page.wait_for_selector("text=1 of 1 sent")
-            assert opened.complaints == []
+    async with visit(browser, system.origin, script=False) as opened:
+        page = opened.page
+        assert not await page.is_visible("text=Drop scans or folders here")
+        await page.set_input_files("#file", scan)
+        await page.click("#submit")
+        await page.wait_for_url("**/jobs/*")
+    system.storage.sample.write_bytes(compressed(good()))
+    async with visit(browser, system.origin) as opened:
+        await opened.page.get_by_role("button", name="Try a synthetic sample").click()
+        await opened.page.wait_for_selector("text=1 of 1 sent")
+        assert opened.complaints == []

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
+from tests.support.waiting import PATIENCE_S
+
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
     "--no-sandbox",  # tests may run as root in a container, where the sandbox cannot
@@ -56,7 +58,9 @@ async def running_browser() -> AsyncIterator[Browser]:
             pytest.fail(message)
         pytest.skip(message)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=binary, args=list(_FLAGS))
+        browser = await playwright.chromium.launch(
+            executable_path=binary, args=list(_FLAGS), timeout=PATIENCE_S * 1000
+        )
         try:
             yield browser
         finally:
@@ -88,6 +92,7 @@ async def visit(
         color_scheme="dark" if dark else "light",
         java_script_enabled=script,
     )
+    context.set_default_timeout(PATIENCE_S * 1000)
     try:
         opened = Visit(await context.new_page())
         opened.listen()

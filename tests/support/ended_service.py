@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+from tests.support.waiting import PATIENCE_S
+
 
 def ended_service(name: str, settings: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a service that its settings keep from starting, and return how it ended and what it said."""
@@ -16,5 +18,5 @@ def ended_service(name: str, settings: Mapping[str, str]) -> subprocess.Complete
         capture_output=True,
         check=False,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,9 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-START_TIMEOUT_S = 120.0
-"""TensorFlow takes some ten seconds on a quiet machine; CI's is not always one."""
-STOP_TIMEOUT_S = 60.0
+from tests.support.ports import free_ports
+from tests.support.waiting import NETWORK_PATIENCE_S
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Installation:
 def running_installation(
     folder: Path, *, redis_url: str, workers: int = 1, **settings: str
 ) -> Iterator[Installation]:
-    """Run `corestream up` until the block ends; it must then end by itself within a minute of SIGTERM.
+    """Run `corestream up` until the block ends; it must then end by itself after SIGTERM.
 
     Args:
         folder: For its data and its log.
@@ -44,7 +42,7 @@ def running_installation(
         workers: Processors.
         settings: Environment, without the prefix `CORESTREAM_`.
     """
-    port = _free_ports(3)
+    port = free_ports(5 + workers)  # pages, metrics of notifier and processors, mails
     log = folder / "up.log"
     environment = {k: v for k, v in os.environ.items() if not k.startswith("CORESTREAM_")}
     environment |= {f"CORESTREAM_{name}": value for name, value in settings.items()}
@@ -71,14 +69,14 @@ def running_installation(
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(STOP_TIMEOUT_S)
+            process.wait(NETWORK_PATIENCE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
 
 
 def _wait_until_ready(installation: Installation) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+    deadline = time.monotonic() + NETWORK_PATIENCE_S
     for url in (installation.url, installation.viewer_url):
         while not _answers(f"{url}/readyz"):
             if installation.process.poll() is not None or time.monotonic() > deadline:
@@ -92,18 +90,3 @@ def _answers(url: str) -> bool:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False
-
-
-def _free_ports(count: int) -> int:
-    """Return the first of `count` consecutive free ports of 127.0.0.1."""
-    while True:
-        with socket.socket() as first:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                for offset in range(1, count):
-                    with socket.socket() as probe:
-                        probe.bind(("127.0.0.1", port + offset))
-            except OSError:
-                continue
-            return port

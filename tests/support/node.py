@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import PATIENCE_S
+
 _HERE = Path(__file__).parent
 
 
@@ -37,7 +39,7 @@ async def running_node(script: str, *arguments: str | Path) -> AsyncIterator[asy
 async def line(process: asyncio.subprocess.Process, start: str = "") -> str:
     """Return the next line of a script that starts so, without that start."""
     assert process.stdout is not None
-    while text := (await asyncio.wait_for(process.stdout.readline(), 60)).decode():
+    while text := (await asyncio.wait_for(process.stdout.readline(), PATIENCE_S)).decode():
         if text.startswith(start):
             return text.removeprefix(start).strip()
     raise AssertionError(f"Expected a line that starts with {start!r}, the script ended before.")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,7 +15,9 @@ from typing import Literal
 import pytest
 import redis
 
-START_TIMEOUT_S = 10.0
+from tests.support.ports import free_ports
+from tests.support.waiting import PATIENCE_S
+
 Kind = Literal["redis", "valkey"]
 
 
@@ -28,7 +28,7 @@ class RedisServer:
         self._binary = binary
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port()
+        self.port = free_ports()
 
     @property
     def url(self) -> str:
@@ -50,7 +50,7 @@ class RedisServer:
             "redis.log",
         ]
         self._process = subprocess.Popen([self._binary, *options])
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE_S
         with redis.Redis(port=self.port) as client:
             while True:
                 try:
@@ -79,15 +79,6 @@ class RedisServer:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
-
-
-def _free_port() -> int:
-    """Return a free port below the kernel's own, so that it stays free while the server is down."""
-    for port in random.sample(range(20_000, 32_000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("Expected a free port between 20000 and 32000, found none in 100 tries.")
 
 
 def find_binary(kind: Kind = "redis") -> str | None:

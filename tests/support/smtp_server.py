@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +12,8 @@ from email.policy import default
 from typing import cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.support.ports import free_ports
 
 _ACCEPTED = "250 OK"
 
@@ -36,9 +37,7 @@ class SmtpServer:
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_ports()
         self.mails: list[EmailMessage] = []
         self.encrypted = 0
         self.tries = 0

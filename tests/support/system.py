@@ -14,7 +14,6 @@ from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from corestream.up.ports import free_ports
 from ingest.app import build
 from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
@@ -29,6 +28,7 @@ from pipeline.web.health import listening
 from processor.child import DetectionChild
 from processor.scans import ScanHandler
 from tests.support.nifti_files import compressed, good
+from tests.support.ports import free_ports
 from tests.support.results import REFUSAL, report, write_result
 from tests.support.smtp_server import SmtpServer, running_smtp
 from tests.support.viewing import running_viewer
@@ -37,7 +37,6 @@ from tests.support.waiting import eventually
 ADDRESS = "reader@hospital.example"
 SECRET = SecretStr("s" * 64)
 ADMIN = SecretStr("the-administrator's-own")
-WITHIN_S = 15.0
 
 
 @dataclass
@@ -46,18 +45,19 @@ class StandIn:
 
     Attributes:
         refuses: Whether the next scans are refused.
-        breaks: Whether the next detections break down.
+        breaks: How many of the next detections break down.
         let_go: Detections end once it is set.
     """
 
     refuses: bool = False
-    breaks: bool = False
+    breaks: int = 0
     let_go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def detect(self, _scan: Path, stage: Path, *, job_id: str, scan_id: str) -> None:
         """Detect as the child does."""
         await self.let_go.wait()
         if self.breaks:
+            self.breaks -= 1
             raise TransientError("The stand-in was told to break down.")
         if self.refuses:
             raise ScanRefusedError(**REFUSAL.model_dump())
@@ -126,7 +126,7 @@ class System:
         async def idle() -> bool:
             return not (await self.client.xlen(self.keys.scans) or await self.client.xlen(self.keys.results))
 
-        await eventually(idle, within_s=WITHIN_S)
+        await eventually(idle)
 
 
 @asynccontextmanager

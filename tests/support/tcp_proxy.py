@@ -1,4 +1,4 @@
-"""A way to Redis that can break at the worst moment."""
+"""A way to a server that can break at the worst moment."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ class TcpProxy:
 
     Args:
         target_port: Of 127.0.0.1.
-        bytes_per_s: The most that goes one way; None for as fast as it comes.
+        lose_after_bytes: The connection that takes what was sent beyond so many loses all that follows, as a
+            line does that has died; those made later are whole. None for no such connection.
+
+    Attributes:
+        lost: Whether it does by now.
     """
 
-    def __init__(self, target_port: int, *, bytes_per_s: float | None = None) -> None:
+    def __init__(self, target_port: int, *, lose_after_bytes: int | None = None) -> None:
         self._target_port = target_port
-        self._bytes_per_s = bytes_per_s
+        self._left_bytes = lose_after_bytes
+        self.lost = False
         self._writers: set[asyncio.StreamWriter] = set()
         self.break_at: bytes | None = None
         self.breaks = 0
@@ -59,12 +64,22 @@ class TcpProxy:
     async def _pump(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, breakable: bool = False
     ) -> None:
+        loses = False
         while data := await source.read(65536):
+            loses = loses or (not breakable and self._is_beyond(len(data)))
+            if loses:
+                continue
             if breakable and self.break_at is not None and self.break_at in data:
                 self.break_at = None
                 self.breaks += 1
                 return
             sink.write(data)
             await sink.drain()
-            if self._bytes_per_s is not None:
-                await asyncio.sleep(len(data) / self._bytes_per_s)
+
+    def _is_beyond(self, sent_bytes: int) -> bool:
+        """Count what was sent; tell once that it was more than is to arrive."""
+        if self._left_bytes is None or self.lost:
+            return False
+        self._left_bytes -= sent_bytes
+        self.lost = self._left_bytes < 0
+        return self.lost

@@ -9,7 +9,7 @@ const upload = new tus.Upload(createReadStream(path), {
   uploadUrl: uploadUrl || null,
   uploadSize: statSync(path).size,
   chunkSize: Number(chunkSize),
-  retryDelays: Array(60).fill(250),
+  retryDelays: Array(240).fill(250),
   onUploadUrlAvailable: () => console.log(`at ${upload.url}`),
   onProgress: (sent) => sent && console.error(`sent ${sent}`),
   onSuccess: () => console.log(`done ${upload.url}`),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
@@ -14,16 +15,15 @@ from pipeline.streams import Delivery, Effect
 from processor.child import DetectionChild
 from tests.support.burning import PID, Burning
 from tests.support.stream_bench import STARTS, Bench
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
-SECONDS = 1.5
-PATIENCE_S = 60.0
+GO = "go"
 
 
 @pytest.fixture
-def child() -> Iterator[DetectionChild]:
-    """A child whose work takes five leases."""
-    child = DetectionChild(Burning(SECONDS), timeout_s=60)
+def child(tmp_path: Path) -> Iterator[DetectionChild]:
+    """A child that works until a file is there."""
+    child = DetectionChild(Burning(tmp_path / GO), timeout_s=PATIENCE_S)
     yield child
     child.close()
 
@@ -41,6 +41,16 @@ def running(
     return handle
 
 
+async def until_at_work(folder: Path) -> int:
+    """Wait until a child has begun; return its process id."""
+
+    async def began() -> bool:
+        return (folder / PID).exists() and bool((folder / PID).read_text())
+
+    await eventually(began)
+    return int((folder / PID).read_text())
+
+
 async def starts(bench: Bench, entry_id: str) -> list[int]:
     """Return the delivery count of every start."""
     return [count for count, _ in await bench.starts(entry_id)]
@@ -50,12 +60,16 @@ async def test_renewal_is_kept_off_the_jobs_thread(
     stream_bench: Bench, child: DetectionChild, tmp_path: Path
 ) -> None:
     """Rule 7: however the job burns, its lease is renewed in time; the consumer beside it never gets it."""
-    stream_bench.lease_ms = 300
+    stream_bench.lease_ms = 1000  # above what a busy machine keeps a process waiting
     await child.warm()
     handler = running(stream_bench, child, tmp_path)
-    async with stream_bench.consuming(stream_bench.consumer(handler=handler), stream_bench.consumer()):
+    async with stream_bench.consuming(stream_bench.consumer(handler=handler)):
         entry_id = await stream_bench.add(number="1")
-        await stream_bench.until_empty(within_s=PATIENCE_S)
+        await until_at_work(tmp_path)
+        async with stream_bench.consuming(stream_bench.consumer()):  # later: it might have been the first
+            await asyncio.sleep(4 * stream_bench.lease_s)
+            (tmp_path / GO).touch()
+            await stream_bench.until_empty()
     assert await starts(stream_bench, entry_id) == [1]
 
 
@@ -66,21 +80,18 @@ async def test_a_killed_child_is_replaced_and_costs_its_own_job_one_start(
     """Rule 24: killed at work it costs one start, killed while it waits for work none; both are replaced."""
     await child.warm()
 
-    async def began() -> bool:
-        return (tmp_path / PID).exists()
-
     async def broken() -> bool:
         return not child._pool.active
 
     async with stream_bench.consuming(stream_bench.consumer(handler=running(stream_bench, child, tmp_path))):
         at_work = await stream_bench.add(number="1")
-        await eventually(began, within_s=PATIENCE_S)
-        os.kill(int((tmp_path / PID).read_text()), signal.SIGKILL)
-        await stream_bench.until_empty(within_s=PATIENCE_S)
-        os.kill(int((tmp_path / PID).read_text()), signal.SIGKILL)
-        await eventually(broken, within_s=PATIENCE_S)
+        os.kill(await until_at_work(tmp_path), signal.SIGKILL)
+        (tmp_path / GO).touch()
+        await stream_bench.until_empty()
+        os.kill(await until_at_work(tmp_path), signal.SIGKILL)
+        await eventually(broken)
         waiting = await stream_bench.add(number="2")
-        await stream_bench.until_empty(within_s=PATIENCE_S)
+        await stream_bench.until_empty()
     assert await starts(stream_bench, at_work) == [1, 2]
     assert await starts(stream_bench, waiting) == [1]
     assert await stream_bench.dead.list() == []

@@ -21,7 +21,7 @@ from pipeline.streams.reader import Reader
 from pipeline.streams.scripts import FROM_START, Scripts
 from tests.support.redis_server import RedisServer
 from tests.support.stream_bench import DEAD, GROUP, STREAM, Bench, not_heed
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 EFFECT = Effect("redis.call('INCR', KEYS[1])", ("effects",))
 
@@ -93,7 +93,7 @@ async def test_a_lease_is_renewed_by_its_owner_alone_and_counts_nothing(stream_b
     assert await scripts.renew(delivery)
     (pending,) = await stream_bench.client.xpending_range(STREAM, GROUP, "-", "+", 10)
     assert pending["times_delivered"] == 1
-    assert int(pending["time_since_delivered"]) < 10_000
+    assert int(pending["time_since_delivered"]) < 60_000
     owner = await _claim(scripts, "second")
     assert not await scripts.renew(delivery)
     (pending,) = await stream_bench.client.xpending_range(STREAM, GROUP, "-", "+", 10)
@@ -101,7 +101,7 @@ async def test_a_lease_is_renewed_by_its_owner_alone_and_counts_nothing(stream_b
     assert await scripts.renew(owner)
 
 
-@pytest.mark.parametrize("answer", ["an effect", "an error"])
+@pytest.mark.parametrize("answer", ["an effect", "an error", "nothing"])
 async def test_a_handler_that_does_not_heed_the_end_of_its_lease_is_lost_all_the_same(
     stream_bench: Bench, answer: str
 ) -> None:
@@ -123,9 +123,9 @@ async def test_a_handler_that_does_not_heed_the_end_of_its_lease_is_lost_all_the
         await stream_bench.add(first="yes")
         await running.wait()
         await stream_bench.client.flushall()
-        await eventually(lambda: ended(1), within_s=5)
+        await eventually(lambda: ended(1))
         second = await stream_bench.add(second="yes")
-        await eventually(lambda: ended(2), within_s=5)
+        await eventually(lambda: ended(2))
     assert [each.outcome for each in seen if isinstance(each, Ended)] == ["lost", "finished"]
     assert await stream_bench.client.lrange("effects", 0, -1) == [second]
 
@@ -148,7 +148,7 @@ async def test_after_an_outage_the_living_have_half_a_lease_to_renew(
     )
     began = asyncio.get_running_loop().time()
     while not (claimed := await reader.next([])):
-        assert asyncio.get_running_loop().time() - began < 5
+        assert asyncio.get_running_loop().time() - began < PATIENCE_S
     assert asyncio.get_running_loop().time() - began >= 0.3
     assert [delivery.entry_id for delivery in claimed] == [held.entry_id]
 

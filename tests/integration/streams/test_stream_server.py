@@ -16,7 +16,8 @@ from tests.support.waiting import eventually
 
 async def test_consumers_survive_the_server(stream_bench: Bench, redis_server: RedisServer) -> None:
     """Rule 20: the append-only file brings back stream, group and pending list; all entries finish once."""
-    running = await stream_bench.add(seconds="1.5")
+    stream_bench.lease_ms = 1500
+    running = await stream_bench.add(seconds="4.5")
     waiting = await stream_bench.add(seconds="0")
     async with stream_bench.consuming(stream_bench.consumer(), stream_bench.consumer()):
         await stream_bench.until_started(waiting)
@@ -35,8 +36,9 @@ async def test_a_redis_that_stands_still_past_the_lease_doubles_nothing(
     stream_bench: Bench, redis_server: RedisServer
 ) -> None:
     """Everything looks abandoned to a server that was paused; its living owners renew before a sweep."""
+    stream_bench.lease_ms = 1500
     async with stream_bench.consuming(stream_bench.consumer(), stream_bench.consumer()):
-        entry_id = await stream_bench.add(seconds="1.5")
+        entry_id = await stream_bench.add(seconds="4.5")
         await stream_bench.until_started(entry_id)
         redis_server.pause()
         await asyncio.sleep(2 * stream_bench.lease_s)
@@ -67,15 +69,28 @@ async def test_an_effect_is_written_when_redis_returns(
     stream_bench: Bench, redis_server: RedisServer
 ) -> None:
     """A handler that ends while Redis is away is not run again: its effect waits for Redis."""
-    entry_id = await stream_bench.add(seconds="0.3")
-    async with stream_bench.consuming(stream_bench.consumer()):
-        await stream_bench.until_started(entry_id)
+    ended = asyncio.Event()
+
+    async def end_while_redis_is_away(_: Delivery) -> Effect:
+        starts.append(entry_id)
+        await ended.wait()
+        return Effect("redis.call('RPUSH', KEYS[1], ARGV[1])", ("effects",), (entry_id,))
+
+    starts: list[str] = []
+    entry_id = await stream_bench.add(number="1")
+    async with stream_bench.consuming(stream_bench.consumer(handler=end_while_redis_is_away)):
+
+        async def started() -> bool:
+            return bool(starts)
+
+        await eventually(started)
         redis_server.kill()
+        ended.set()
         await asyncio.sleep(0.6)
         await asyncio.to_thread(redis_server.start)
         await stream_bench.until_empty()
-    assert await stream_bench.finished() == [entry_id]
-    assert len(await stream_bench.starts(entry_id)) == 1
+    assert await stream_bench.client.lrange("effects", 0, -1) == [entry_id]
+    assert starts == [entry_id]
 
 
 async def test_a_consumer_may_be_started_before_redis(stream_bench: Bench, redis_server: RedisServer) -> None:
@@ -109,7 +124,7 @@ async def test_a_group_that_vanishes_is_made_again_with_a_back_off(
             async def finished() -> bool:
                 return entry_id in await stream_bench.finished()
 
-            assert await eventually(finished, within_s=5) < 0.5 + SLACK_S
+            assert await eventually(finished) < 0.5 + SLACK_S
     assert len([line for line in lines if line["event"] == "stream.unavailable"]) <= 3
 
 
@@ -124,7 +139,7 @@ async def test_a_handler_whose_entry_vanished_is_cancelled(stream_bench: Bench) 
         async def free() -> bool:
             return not consumer.running
 
-        assert await eventually(free, within_s=5) < stream_bench.lease_s + SLACK_S
+        assert await eventually(free) < stream_bench.lease_s + SLACK_S
 
 
 @pytest.mark.parametrize("first", ["producer", "consumer"])
@@ -136,7 +151,7 @@ async def test_the_group_is_made_at_0_by_whoever_comes_first(stream_bench: Bench
             async def made() -> bool:
                 return bool(await stream_bench.client.exists(STREAM))
 
-            await eventually(made, within_s=5)
+            await eventually(made)
     entry_id = await publish(stream_bench.client, STREAM, {"seconds": "0"})
     for _ in range(2):
         await ensure_group(stream_bench.client, STREAM, GROUP)
@@ -169,7 +184,7 @@ async def test_the_numbers_to_watch_are_exported(stream_bench: Bench) -> None:
         0,
     )
     await stream_bench.add(**{"raise": "permanent"})
-    ids = [await stream_bench.add(seconds="5") for _ in range(3)]
+    ids = [await stream_bench.add(seconds="60") for _ in range(3)]
     async with stream_bench.consuming(stream_bench.consumer()) as stop:
         await stream_bench.until_started(ids[0])
         stats = await stream_bench.stats()
@@ -177,7 +192,7 @@ async def test_the_numbers_to_watch_are_exported(stream_bench: Bench) -> None:
         assert (stats.consumers, stats.dead, stats.max_deliveries) == (1, 1, 1)
         (group,) = await stream_bench.client.xinfo_groups(STREAM)
         assert stats.lag == (2 if "lag" in group else None)  # which Redis 6.2 does not say
-        assert 0 <= stats.oldest_idle_ms <= stats.oldest_ms <= 5_000
+        assert 0 <= stats.oldest_idle_ms <= stats.oldest_ms <= 60_000
         stop.set()
     stats = await stream_bench.stats()
     assert (stats.length, stats.waiting, stats.running, stats.pending) == (3, 3, 0, 1)

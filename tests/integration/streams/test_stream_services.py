@@ -39,8 +39,6 @@ KEYS = Keys("corestream:")
 KEY = "s" * 64
 LEASE_MS = 1500
 LAST_WORD = "enough"
-PATIENCE_S = 120.0
-"""Far above what anything here takes."""
 
 
 @dataclass
@@ -131,13 +129,13 @@ async def _pass_a_job_through(client: Redis, ingest: TestServer, folder: Path) -
     assert entries
     await publish(client, KEYS.scans, cast("Mapping[str, str]", entries[1][1]))  # the second scan, once more
 
-    await eventually(lambda: _is_mailed(client, job_id), within_s=PATIENCE_S)
+    await eventually(lambda: _is_mailed(client, job_id))
     await publish(client, KEYS.results, JobFinished(job_id=job_id).to_fields())
 
     async def empty() -> bool:
         return not await client.xlen(KEYS.scans) and not await client.xlen(KEYS.results)
 
-    await eventually(empty, within_s=PATIENCE_S)
+    await eventually(empty)
 
 
 async def _is_mailed(client: Redis, job_id: str) -> bool:

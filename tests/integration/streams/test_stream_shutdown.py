@@ -10,41 +10,45 @@ import pytest
 from pipeline.streams import Delivery, Effect
 from pipeline.streams.scripts import HANDED_BACK, Scripts
 from tests.support.stream_bench import GROUP, STREAM, Bench, not_heed
+from tests.support.waiting import PATIENCE_S
 
 
 @pytest.mark.usefixtures("redis_server")  # needs processes of their own
 async def test_sigterm_drains_then_hands_back_uncounted(stream_bench: Bench) -> None:
     """Rule 12: the entry is claimable at once, its next start is the first again, the process exits 0."""
-    stream_bench.lease_ms = 10_000
+    stream_bench.lease_ms = 60_000
     with stream_bench.process() as stopped:
-        entry_id = await stream_bench.add(seconds="1")
+        entry_id = await stream_bench.add(go="on")
         await stream_bench.until_started(entry_id)
         stopped.send_signal(signal.SIGTERM)
-        assert await asyncio.to_thread(stopped.wait, 8) == 0
+        assert await asyncio.to_thread(stopped.wait, PATIENCE_S) == 0
     async with stream_bench.consuming(stream_bench.consumer()):
         seconds = await stream_bench.until_started(entry_id, times=2)
+        await stream_bench.let_go("on")
         await stream_bench.until_empty()
-    assert seconds < 1
+    assert seconds < stream_bench.lease_s / 2
     assert [count for count, _ in await stream_bench.starts(entry_id)] == [1, 1]
     assert await stream_bench.finished() == [entry_id]
 
 
 async def test_a_stop_lets_running_handlers_finish_within_the_grace(stream_bench: Bench) -> None:
     """Nothing new is read, what runs ends as ever, its lease renewed meanwhile."""
-    stream_bench.grace_s = 5
+    stream_bench.grace_s = PATIENCE_S
     stream_bench.lease_ms = 300
-    first = await stream_bench.add(seconds="0.8")
+    first = await stream_bench.add(go="on")
     second = await stream_bench.add(seconds="0")
     consumer = stream_bench.consumer()
     async with stream_bench.consuming(consumer) as stop:
         await stream_bench.until_started(first)
         stop.set()
+        await asyncio.sleep(2 * stream_bench.lease_s)
+        await stream_bench.let_go("on")
     assert await stream_bench.finished() == [first]
     assert len(await stream_bench.starts(first)) == 1
     assert await stream_bench.starts(second) == []
 
 
-@pytest.mark.parametrize("answer", ["an effect", "an error"])
+@pytest.mark.parametrize("answer", ["an effect", "an error", "nothing"])
 async def test_a_handler_that_does_not_heed_a_stop_is_handed_back_uncounted(
     stream_bench: Bench, answer: str
 ) -> None:
@@ -67,7 +71,7 @@ async def test_a_handler_that_does_not_heed_a_stop_is_handed_back_uncounted(
 
 async def test_a_consumer_that_stops_leaves_no_name_behind(stream_bench: Bench) -> None:
     """A name is never used again, so it goes; what was handed back is held under another."""
-    entry_id = await stream_bench.add(seconds="5")
+    entry_id = await stream_bench.add(seconds="60")
     async with stream_bench.consuming(stream_bench.consumer()) as stop:
         await stream_bench.until_started(entry_id)
         stop.set()
@@ -77,10 +81,10 @@ async def test_a_consumer_that_stops_leaves_no_name_behind(stream_bench: Bench) 
 
 async def test_a_consumer_that_waits_is_known_to_be_alive(stream_bench: Bench) -> None:
     """Before Redis 7.2 a read that finds nothing leaves no trace; every sweep does, so it is never idle."""
-    stream_bench.lease_ms = 1500
+    stream_bench.lease_ms = 4000
     consumer = stream_bench.consumer()
     async with stream_bench.consuming(consumer):
-        for _ in range(6):
+        for _ in range(5):
             await asyncio.sleep(stream_bench.lease_s / 4)
             (known,) = await stream_bench.client.xinfo_consumers(STREAM, GROUP)
             assert known["name"] == consumer.name
@@ -95,9 +99,10 @@ async def test_a_living_consumer_that_is_reaped_goes_on(stream_bench: Bench) -> 
         await stream_bench.until_empty()
         (known,) = await stream_bench.client.xinfo_consumers(STREAM, GROUP)
         assert await scripts.reap(STREAM, GROUP, idle_ms=0, name=known["name"]) == 1
-        second = await stream_bench.add(number="2", seconds="0.2")
+        second = await stream_bench.add(number="2", go="on")
         await stream_bench.until_started(second)
         assert await scripts.reap(STREAM, GROUP, idle_ms=0, name=known["name"]) == 0
+        await stream_bench.let_go("on")
         await stream_bench.until_empty()
     assert [count for count, _ in await stream_bench.starts(second)] == [1]
     assert second in await stream_bench.finished()

@@ -20,9 +20,9 @@ from tests.support.chaos.clients import Clients
 from tests.support.chaos.faults import Blow, Faults
 from tests.support.chaos.ledger import Auditor, Ledger
 from tests.support.chaos.system import KEYS, Setting, System, small_disk, until
+from tests.support.waiting import PATIENCE_S
 
 CLIENTS = 3
-READY_WITHIN_S = 90.0
 PAUSE_S = 0.3
 """Longest wait between two faults."""
 
@@ -119,7 +119,7 @@ async def conduct(campaign: Campaign, folder: Path, report: Callable[[str], None
     with small_disk(folder / "data", campaign.setting.disk_bytes) as own_disk:
         system = System(folder, folder / "data", campaign.setting, own_disk=own_disk)
         async with system.running():
-            if await until(system.all_ready, READY_WITHIN_S) is None:
+            if await until(system.all_ready, PATIENCE_S) is None:
                 raise RuntimeError(f"Expected every service to be ready; their logs are in {folder}.")
             clients, faults = Clients(system, random.Random(rng.random())), Faults(system, rng)  # noqa: S311
             blows = await _under_fire(campaign, clients, faults, rng, report)

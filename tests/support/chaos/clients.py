@@ -28,7 +28,7 @@ CUT_OFF = 0.15
 IN_PARALLEL = 0.1
 """Of the submissions: sent twice at the same time."""
 MOST_IN_LINE = 24
-ANSWERED_WITHIN_S = 120.0
+ANSWERED_WITHIN_S = 300.0
 """How long a client goes on asking."""
 _CUT_AFTER_S = 0.15
 _SEND_AGAIN_AFTER_S = 0.3

@@ -18,6 +18,7 @@ from tests.support.chaos.mail_server import Mode
 from tests.support.chaos.programs import Program
 from tests.support.chaos.system import KEYS, MAIL_FROM, POLL_S, PROCESSORS, System, until
 from tests.support.chaos.system import Start as Work
+from tests.support.waiting import PATIENCE_S
 
 PAUSE_LEASES = 1.5
 """How long a program stands still: its lease is over by then, and another has taken its entry."""
@@ -73,7 +74,7 @@ class Faults:
         self._system = system
         self._rng = rng
         sweep_s = system.setting.sweep_every_s or 60.0
-        self._patience_s = 60.0 + 4 * system.setting.lease_ms / 1000 + 2 * sweep_s
+        self._patience_s = PATIENCE_S + 4 * system.setting.lease_ms / 1000 + 2 * sweep_s
         system.smtp.kill_sender = self._shoot_notifier
 
     @property

@@ -18,7 +18,6 @@ import aiohttp
 from redis.asyncio import Redis
 
 from corestream.up import redis_server
-from corestream.up.ports import free_ports
 from pipeline.keys import Keys
 from pipeline.links import Tokens
 from pipeline.storage import JobRecord, Storage
@@ -28,6 +27,7 @@ from tests.support.chaos.mail_server import ChaosSmtp
 from tests.support.chaos.prepared import prepare
 from tests.support.chaos.programs import Program
 from tests.support.chaos.stand_in import StandIn
+from tests.support.ports import free_ports
 
 AppendFsync = Literal["everysec", "always"]
 

@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from corestream.up.ports import PortUnavailableError, free_ports, require_port
+from tests.support import ports
 
 
 def test_a_taken_port_is_named_with_its_purpose_and_what_to_do() -> None:
@@ -31,7 +32,7 @@ def test_an_address_of_another_machine_is_refused_in_words(host: str) -> None:
 
 def test_the_usual_ports_are_taken_where_they_are_free() -> None:
     """A demo beside a running installation takes others, in a row."""
-    usual = free_ports(3)
+    usual = ports.free_ports(3)
     assert free_ports(3, first=usual) == usual
     with socket.create_server(("127.0.0.1", usual + 2)):
         others = free_ports(3, first=usual)

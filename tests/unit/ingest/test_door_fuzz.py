@@ -27,6 +27,7 @@ from ingest.door import admit
 from pipeline.web.problems import ProblemError
 from tests.support.dicom_files import archive_of, as_bytes, series
 from tests.support.nifti_files import compressed, nifti, voxels
+from tests.support.waiting import PATIENCE_S
 
 EXAMPLES = int(os.environ.get("CORESTREAM_FUZZ_EXAMPLES", "100"))
 LIMIT_BYTES = 4 * 1024**2
@@ -34,7 +35,7 @@ SMALL = nifti(voxels((12, 10, 8)))
 NOISE = nifti(np.random.default_rng(0).normal(40, 12, (50, 40, 30)).astype(np.int16), text=b"Doe^Jane")
 fuzz = settings(
     max_examples=EXAMPLES,
-    deadline=timedelta(seconds=5),
+    deadline=timedelta(seconds=PATIENCE_S),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 from urllib.parse import urlparse
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.clock import now
@@ -35,6 +35,7 @@ def test_a_token_of_another_installation_is_not_valid_here() -> None:
         TOKENS.read(Tokens("j" * 32).issue(JOB, LATER))
 
 
+@settings(deadline=None)
 @given(position=st.integers(min_value=0), letter=st.sampled_from("aZ3-_."))
 def test_a_changed_token_never_names_a_job(position: int, letter: str) -> None:
     """No single change of a letter gives a token that opens anything else."""
@@ -49,6 +50,7 @@ def test_a_changed_token_never_names_a_job(position: int, letter: str) -> None:
         assert changed != token
 
 
+@settings(deadline=None)
 @given(text=st.text(max_size=60))
 @example(text="\udcff")  # as a header's byte comes that is no UTF-8
 def test_text_that_is_no_token_is_refused_in_words(text: str) -> None:
