@@ -28,7 +28,7 @@ async def retry(system: System, submitted: dict[str, Any]) -> tuple[int, str | N
 
 async def test_a_scan_that_breaks_down_is_tried_again_three_times(system: System) -> None:
     """Each time its own dead letter is found among those of others."""
-    system.network.breaks = True
+    system.network.breaks = (2 + 3) * system.settings.max_deliveries
     other, broken = await system.submit(), await system.submit()
     await system.until_idle()
     for _ in range(3):
@@ -42,7 +42,7 @@ async def test_a_scan_that_breaks_down_is_tried_again_three_times(system: System
 
 async def test_a_scan_whose_letter_was_dropped_is_not_tried_again(system: System) -> None:
     """Whoever runs the service decided so."""
-    system.network.breaks = True
+    system.network.breaks = 2 * system.settings.max_deliveries
     broken, _other = await system.submit(), await system.submit()
     await system.until_idle()
     for letter in await system.dead.list():
