@@ -97,7 +97,7 @@ def _best_trial(coarse: CoarseVolume, template: Template) -> _Trial:
         try:
             trials.append(_try(coarse, find_cavity(head, wall), template))
         except AlignmentRefusedError as error:
-            refusals.append(error)
+            refusals.append(error.with_traceback(None))  # else it keeps the scan: by the callers' frames
     if not trials:
         raise refusals[0]
     best_mm = min(trial.rms_mm for trial in trials)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import weakref
 from functools import cache
 from typing import Any
 
@@ -53,6 +55,25 @@ def test_a_real_head_is_aligned_well(name: str) -> None:
     quality = aligned(name).quality
     assert quality.dice >= 0.945
     assert quality.covered_share > 0.99
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_an_aligned_scan_is_let_go_with_its_last_name(name: str) -> None:
+    """A large one would else lie in memory beside the network until the garbage collector runs.
+
+    Also where a wall was tried that encloses no brain, as in most of these.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        head = raw(name)
+        voxels = weakref.ref(head.stored)
+        found = align(head)
+        assert found.volume.stored is voxels()
+        del head, found
+        assert voxels() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("name", HEADS)
