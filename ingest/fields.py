@@ -12,8 +12,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from ingest.received import promptly
 from pipeline.web.problems import ProblemError
 
-_BROKEN = (ValueError, LookupError, AssertionError, RuntimeError, ClientError, HttpProcessingError)
-"""What aiohttp raises over a body that is no form, of an unknown charset for one."""
+_BROKEN = (ValueError, AssertionError, RuntimeError, ClientError, HttpProcessingError)
+"""What aiohttp raises over a body that is no form."""
 
 
 async def read_fields(request: web.Request) -> dict[str, str]:
@@ -23,18 +23,19 @@ async def read_fields(request: web.Request) -> dict[str, str]:
         ProblemError: It is malformed, or its sender has fallen silent.
         HTTPRequestEntityTooLarge: It is no small one.
     """
-    with malformed_is_a_problem():
+    with malformed_is_a_problem(LookupError):  # over a charset that nobody knows
         form = await promptly(request.post())
     return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 @contextmanager
-def malformed_is_a_problem() -> Iterator[None]:
-    """Turn what aiohttp raises over a body that is cut off or no form into words."""
-    gone = ConnectionResetError  # a sender that broke off: nobody reads the answer, and it is no fault here
+def malformed_is_a_problem(*also: type[Exception]) -> Iterator[None]:
+    """Turn what aiohttp raises over a body that is cut off or no form, and what else is named, into words."""
+    # ConnectionResetError is a sender that broke off: nobody reads the answer, and it is no fault here.
+    broken: tuple[type[Exception], ...] = (*_BROKEN, ConnectionResetError, *also)
     try:
         yield
-    except (*_BROKEN, gone) as error:
+    except broken as error:
         raise ProblemError(
             status=400,
             code="form-malformed",
